@@ -1,0 +1,1 @@
+"""The shared layer: data, spaces, distillation, meta-learning, records, runs and reports."""

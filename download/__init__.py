@@ -1,0 +1,1 @@
+"""Datasets, official checkpoints and preprocessed files: sources with checksums, resumable."""
