@@ -1,0 +1,1 @@
+"""Running experiments: configuration, commands, run folders, seeds, devices, files, parallel jobs."""

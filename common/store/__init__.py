@@ -1,0 +1,1 @@
+"""What experiments leave behind: records of evaluations and network weights."""
