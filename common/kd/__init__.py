@@ -1,0 +1,1 @@
+"""Knowledge distillation: losses, recipes, teachers and the one classifier trainer."""

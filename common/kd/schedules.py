@@ -1,0 +1,23 @@
+"""Learning rates as functions of the step, so that a resumed run needs no schedule state."""
+
+import math
+
+from common.kd.recipe import Recipe
+
+
+def learning_rate(recipe: Recipe, step: int, num_steps: int) -> float:
+    """Learning rate of one step.
+
+    Args:
+        recipe: schedule, first learning rate, milestones and gamma.
+        step: 0 .. num_steps - 1.
+        num_steps: steps of the whole run.
+
+    Returns:
+        cosine: lr * (1 + cos(pi * step / num_steps)) / 2, which would reach 0 at step num_steps.
+        step: lr * gamma ** (milestones passed), a milestone m being passed from step m * num_steps on.
+    """
+    if recipe.schedule == "cosine":
+        return recipe.learning_rate * (1 + math.cos(math.pi * step / num_steps)) / 2
+    passed = sum(step >= milestone * num_steps for milestone in recipe.milestones)
+    return recipe.learning_rate * recipe.gamma**passed
