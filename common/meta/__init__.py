@@ -1,0 +1,1 @@
+"""Learning to learn: adaptation by gradient and measures of a ranking."""
