@@ -25,17 +25,13 @@ _PROBE = "probe"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictorConfig:
-    """Sizes of the predictor."""
+class PredictorSizes:
+    """The predictor's sizes that one may choose."""
 
-    map_channels: int = 256
-    """Channels of the stage-4 maps."""
     hidden_channels: int = 128
     """Filters of the first convolution of each map encoder."""
     out_channels: int = 256
     """Filters of the second convolution of each map encoder."""
-    arch_dim: int = 181
-    """Length of an architecture's code."""
     hidden_dim: int = 64
     """Width of the code's embedding and of the head's hidden layer; published name h_dim."""
     input_type: InputType = "STA"
@@ -47,11 +43,21 @@ class PredictorConfig:
         Raises:
             ValueError: a size is not positive or the inputs are not a known subset.
         """
-        for name in ("map_channels", "hidden_channels", "out_channels", "arch_dim", "hidden_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"predictor {name} is {getattr(self, name)}; it must be at least 1")
+        for name, value in vars(self).items():
+            if name != "input_type" and value < 1:
+                raise ValueError(f"predictor {name} is {value}; it must be at least 1")
         if self.input_type not in get_args(InputType):
             raise ValueError(f"input_type is {self.input_type!r}; choose from {', '.join(get_args(InputType))}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictorConfig(PredictorSizes):
+    """All sizes of a predictor: those one may choose and those that the database gives."""
+
+    map_channels: int = 256
+    """Channels of the stage-4 maps."""
+    arch_dim: int = 181
+    """Length of an architecture's code."""
 
 
 def map_patches(maps: Tensor) -> Tensor:
@@ -83,8 +89,9 @@ def _patch_positions(num_positions: int, like: Tensor) -> Tensor:
 class FunctionEncoder(nn.Module):
     """Two 3x3 convolutions of stride 2, padding 1, without bias, a ReLU after each, and the mean over positions.
 
-    Computed as matrix products: on one CPU thread a second-order episode takes three quarters of the time it takes
-    with convolution calls, mostly by what the one-sample support and the double backward cost there.
+    It takes maps, or their patches, which give the same numbers by matrix products. Maps are best when each is used
+    once, as in a search. Patches are best in meta-training: on one CPU thread a second-order episode takes three
+    quarters of the time, since convolutions are slow on the one-sample support and when differentiated twice.
     """
 
     def __init__(self, map_channels: int, hidden_channels: int, out_channels: int) -> None:
@@ -92,9 +99,12 @@ class FunctionEncoder(nn.Module):
         self.conv1 = nn.Conv2d(map_channels, hidden_channels, 3, stride=2, padding=1, bias=False)
         self.conv2 = nn.Conv2d(hidden_channels, out_channels, 3, stride=2, padding=1, bias=False)
 
-    def forward(self, patches: Tensor) -> Tensor:
-        """Embed maps that are given as patches: (n, P, 9C) -> (n, out_channels)."""
-        hidden = functional.linear(patches, self.conv1.weight.flatten(1)).relu()  # (n, P, hidden)
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Embed maps (n, C, side, side) or their `map_patches` (n, P, 9C): -> (n, out_channels)."""
+        if inputs.dim() == 4:
+            embedded: Tensor = self.conv2(self.conv1(inputs).relu()).relu().mean((2, 3))
+            return embedded
+        hidden = functional.linear(inputs, self.conv1.weight.flatten(1)).relu()  # (n, P, hidden)
         positions = _patch_positions(hidden.shape[1], hidden)
         again = torch.matmul(positions, hidden).reshape(len(hidden), -1, 9 * hidden.shape[2])  # (n, P', 9 * hidden)
         kernel = self.conv2.weight.permute(0, 2, 3, 1).flatten(1)  # (out, 9 * hidden)
@@ -138,13 +148,13 @@ class Predictor(nn.Module):
             nn.Linear(width, config.hidden_dim), nn.Tanh(), nn.Linear(config.hidden_dim, 1)
         )
 
-    def forward(self, student_patches: Tensor, codes: Tensor, teacher_patches: Tensor) -> Tensor:
+    def forward(self, student: Tensor, codes: Tensor, teacher: Tensor) -> Tensor:
         """Predict accuracies.
 
         Args:
-            student_patches: (n, P, 9C), `map_patches` of the students' stage-4 maps.
+            student: (n, C, side, side) stage-4 maps of students, or their `map_patches` (n, P, 9C).
             codes: (n, arch_dim) architecture codes.
-            teacher_patches: (1, P, 9C), of the teacher's map.
+            teacher: (1, C, side, side) the teacher's map, or its patches (1, P, 9C).
 
         Returns:
             (n,) predictions, a row depending on no other row.
@@ -152,11 +162,11 @@ class Predictor(nn.Module):
         num = codes.shape[0]
         slots = []
         if "S" in self.config.input_type:
-            slots.append(self.func_encoder(student_patches))
+            slots.append(self.func_encoder(student))
         if "A" in self.config.input_type:
             slots.append(self.arch_encoder(codes))
         if "T" in self.config.input_type:
-            slots.append(self.teacher_encoder(teacher_patches).expand(num, -1))
+            slots.append(self.teacher_encoder(teacher).expand(num, -1))
         scores: Tensor = self.proj_layers(torch.cat(slots, dim=1))
         return scores.squeeze(1)
 

@@ -45,7 +45,7 @@ def inputs(config: PredictorConfig, num: int, side: int) -> tuple[Tensor, Tensor
 
 def predict(predictor: Predictor, student: Tensor, codes: Tensor, teacher: Tensor) -> Tensor:
     with torch.inference_mode():
-        scores: Tensor = predictor(map_patches(student), codes, map_patches(teacher))
+        scores: Tensor = predictor(student, codes, teacher)
     return scores
 
 
@@ -75,11 +75,13 @@ def test_the_state_dict_has_the_released_names_and_shapes() -> None:
 
 
 @pytest.mark.parametrize("side", [2, 4, 8, 12])
-def test_matrix_products_equal_convolutions_in_the_order_student_code_teacher(side: int) -> None:
+def test_maps_and_patches_give_the_released_forward_pass_in_the_order_student_code_teacher(side: int) -> None:
     predictor = new_predictor(PredictorConfig(), seed=0)
     student, codes, teacher = inputs(predictor.config, 5, side)
     expected = by_convolutions(predictor.state_dict(), student, codes, teacher)
-    torch.testing.assert_close(predict(predictor, student, codes, teacher), expected, atol=1e-5, rtol=1e-5)
+    for layout in (torch.clone, map_patches):
+        found = predict(predictor, layout(student), codes, layout(teacher))
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("input_type", ["STA", "ST", "SA", "TA", "S", "T", "A"])
