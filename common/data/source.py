@@ -30,6 +30,7 @@ DAMAGE = (
     SyntaxError,
     ValueError,
     EOFError,
+    RuntimeError,  # AVIF
     IndexError,
     OverflowError,
     struct.error,
