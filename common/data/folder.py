@@ -25,8 +25,24 @@ PARTS = {
 """Folder names that stand for a part of the set rather than for a class."""
 
 SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff")
-    + (".pbm", ".pgm", ".ppm", ".pnm", ".tga", ".jp2", ".avif")
+    {
+        ".jpg",
+        ".jpeg",
+        ".jfif",
+        ".png",
+        ".bmp",
+        ".gif",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".pbm",
+        ".pgm",
+        ".ppm",
+        ".pnm",
+        ".tga",
+        ".jp2",
+        ".avif",
+    }
 )
 """Files taken for images; others are counted in the log and left alone."""
 
@@ -101,7 +117,8 @@ def _find(folder: Path, children: list[Path]) -> tuple[list[Path], np.ndarray, n
 def _parts(children: list[Path]) -> list[tuple[int, Path]]:
     """Train, valid and test folders; none when these are classes that happen to bear such names."""
     parts = [(PARTS[child.name.lower()], child) for child in children if child.name.lower() in PARTS]
-    if len(parts) < len(children) or TRAIN not in {part for part, _ in parts}:
+    rest = [child for child in children if child.name.lower() not in PARTS]
+    if TRAIN not in {part for part, _ in parts} or any(any(_images(child, Counter())) for child in rest):
         return []
     return parts
 
