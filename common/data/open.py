@@ -5,8 +5,7 @@ from pathlib import Path
 
 from common.data.dataset import ImageDataset
 from common.data.folder import open_folder
-from common.data.packed import open_packed
-from common.data.registry import canonical, known_names, open_known, unknown_name
+from common.data.registry import SETS, KnownSet, canonical, known_names, open_known, open_packed_set, unknown_name
 from common.data.source import Source, decode_all
 
 
@@ -61,8 +60,7 @@ def _open_path(path: Path, seed: int) -> Source:
     if path.is_dir():
         return open_folder(path, seed=seed)
     if path.is_file() and path.suffix == ".npz":
-        source = open_packed([path], name=path.stem, id=f"file:{path.stem}", description=path.stem, flip=True)
-        return source
+        return open_packed_set(f"file:{path.stem}", [path], path.stem, SETS.get(path.stem, KnownSet()))
     if path.is_file():
         raise ValueError(f"{path} is a file: a dataset is a folder of class folders, or a packed .npz file")
     raise FileNotFoundError(f"there is no folder or .npz file {path}")

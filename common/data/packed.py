@@ -102,9 +102,10 @@ def _read(path: Path, modified: int, size: int) -> Pack:
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        with archive:
             missing = [key for key in KEYS if key not in archive]
             if missing:
                 found = ", ".join(sorted(archive)[:8]) or "nothing"

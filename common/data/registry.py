@@ -106,11 +106,16 @@ def open_known(name: str, *, data_root: Path, seed: int) -> Source:
     files = [data_root / f"{stem}.npz" for stem in known.packed]
     present = [file for file in files if file.is_file()]
     if present:
-        source = open_packed(present, name=name, id=name, description=name, flip=known.flip)
-        return replace(source, description=describe_packed(known, source))
+        return open_packed_set(name, present, name, known)
     if name in SETS:
         raise FileNotFoundError(_missing(name, known, data_root))
     raise ValueError(unknown_name(name, data_root))
+
+
+def open_packed_set(id: str, files: list[Path], name: str, known: KnownSet) -> Source:
+    """Open packed files and say what part of the full set they are."""
+    source = open_packed(files, name=name, id=id, description=name, flip=known.flip)
+    return replace(source, description=describe_packed(known, source))
 
 
 def describe_packed(known: KnownSet, source: Source) -> str:

@@ -37,7 +37,7 @@ LAYOUTS = {
     ),
     "cifar10": Layout("CIFAR10", "cifar-10-batches-py", TWO_FLAGS),
     "cifar100": Layout("CIFAR100", "cifar-100-python", TWO_FLAGS),
-    "dtd": Layout("DTD", "dtd/dtd", THREE_SPLITS, lambda part: part._labels, lambda part: part._image_files),
+    "dtd": Layout("DTD", "dtd/dtd/labels", THREE_SPLITS, lambda part: part._labels, lambda part: part._image_files),
     "mnist": Layout("MNIST", "MNIST/raw", TWO_FLAGS),
     "pets": Layout(
         "OxfordIIITPet",
