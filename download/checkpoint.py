@@ -1,0 +1,25 @@
+"""Fetch the official teachers: `python -m download.checkpoint --name cub`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # started by its path: imports are to start from the repository, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from download.command import Command, run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; see `--help`."""
+    command = Command(
+        module="download.checkpoint",
+        help="Fetch the trained teachers of the authors of DaSS.",
+        manifest=Path(__file__).with_name("checkpoints.yaml"),
+        folder=Path("checkpoint", "teacher"),
+    )
+    return run(command, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""Fetch the official database of trained students: `python -m download.preprocessed`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # started by its path: imports are to start from the repository, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from download.command import Command, run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; see `--help`."""
+    command = Command(
+        module="download.preprocessed",
+        help="Fetch and unpack the meta-training database and the search candidates of the authors of DaSS.",
+        manifest=Path(__file__).with_name("preprocessed.yaml"),
+        folder=Path("."),
+    )
+    return run(command, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
