@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 
 import pytest
@@ -153,6 +154,16 @@ def evaluate_facts() -> EvaluateFacts:
     return EvaluateFacts(datasets=[ranking, other], predictor={"File": "predictor.safetensors"}, commands=COMMANDS)
 
 
+@cache
+def search_document() -> str:
+    return search_page(search_facts())
+
+
+@cache
+def evaluate_document() -> str:
+    return evaluate_page(evaluate_facts())
+
+
 def meta_train_facts() -> MetaTrainFacts:
     return MetaTrainFacts(
         losses=Curve([0, 1, 2], [1.5, 0.2, 0.01]),
@@ -168,7 +179,7 @@ def meta_train_facts() -> MetaTrainFacts:
 
 
 def test_the_search_page_says_what_was_asked_and_what_came_out() -> None:
-    text = words(search_page(search_facts()))
+    text = words(search_document())
     for shown in (
         "Of 3 candidates", "3.36 M parameters and 416 M MACs, 45 % and 29 % of the teacher's",
         "my birds: own images", "1,200 for training, 345 for evaluation, 64 x 64 pixels", "81.2 %", "3, seed 17",
@@ -179,20 +190,20 @@ def test_the_search_page_says_what_was_asked_and_what_came_out() -> None:
 
 
 def test_the_search_page_never_presents_the_score_as_an_accuracy() -> None:
-    document = search_page(search_facts())
+    document = search_document()
     assert "It is not a calibrated accuracy" in words(document)
     assert "for ranking, not an accuracy" in words(document)
     assert "43.2 %" not in document
 
 
 def test_class_names_from_folders_are_escaped() -> None:
-    document = search_page(search_facts())
+    document = search_document()
     assert EVIL not in document
     assert "<script> (4)" in words(document)
 
 
 def test_the_chosen_student_is_the_marked_row() -> None:
-    marked = re.findall(r'<tr class="marked">(.*?)</tr>', search_page(search_facts()))
+    marked = re.findall(r'<tr class="marked">(.*?)</tr>', search_document())
     assert len(marked) == 1
     assert "18-32_36" in marked[0]
 
@@ -224,7 +235,8 @@ def test_a_search_over_many_candidates_stays_a_small_page() -> None:
 def test_the_distill_page_shows_both_accuracies_of_each_seed_and_their_spread() -> None:
     text = words(distill_page(distill_facts()))
     for shown in (
-        "final accuracy 72.0 \N{PLUS-MINUS SIGN} 2.0 % (mean and standard deviation over seeds 1, 2, 3), teacher 80.0 %",
+        "final accuracy 72.0 \N{PLUS-MINUS SIGN} 2.0 % (mean and standard deviation over seeds 1, 2, 3)",
+        "teacher 80.0 %",
         "student 2 72.0 % 75.0 % 20.0 % 1 min 15 s", "resnet42 0 80.0 % 82.0 %", "74.0 \N{PLUS-MINUS SIGN} 2.6 %",
         "Best accuracy is the highest", "Final accuracy is that of the last epoch", "2.2 x", "45 %", "29 %",
     ):  # fmt: skip
@@ -253,7 +265,7 @@ def test_a_teacher_that_was_trained_elsewhere_shows_its_measured_accuracy() -> N
 
 
 def test_the_evaluate_page_sets_the_method_beside_the_simple_rankings() -> None:
-    text = words(evaluate_page(evaluate_facts()))
+    text = words(evaluate_document())
     for shown in (
         "DaSS orders the trained students of 2 datasets with a mean Spearman correlation of 0.500 (8 networks in all)",
         "DaSS 0.600 0.400 0.500", "MACs -0.200 - -0.200", "label-noise ceiling 0.850 - 0.850", "DaSS 0.333 - 0.333",
@@ -263,7 +275,7 @@ def test_the_evaluate_page_sets_the_method_beside_the_simple_rankings() -> None:
 
 
 def test_the_pick_is_compared_with_the_pool_it_came_from() -> None:
-    assert "cub 60.0 % 45.0 % 50.0 % 70.0 % 2 of 4" in words(evaluate_page(evaluate_facts()))
+    assert "cub 60.0 % 45.0 % 50.0 % 70.0 % 2 of 4" in words(evaluate_document())
 
 
 def test_the_meta_train_page_names_the_kept_checkpoint_and_the_database() -> None:
@@ -284,5 +296,4 @@ def test_the_teacher_page_shows_both_accuracies_and_the_cost() -> None:
 
 
 def test_equal_facts_give_equal_pages() -> None:
-    facts = evaluate_facts()
-    assert evaluate_page(facts) == evaluate_page(facts)
+    assert evaluate_page(evaluate_facts()) == evaluate_document()
