@@ -1,0 +1,238 @@
+"""The depth x width space of residual students under one teacher.
+
+Source: Lee et al., ICLR 2023, released code (teacher "resnet42": widths 32, 64, 128, 256, depth 5).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from common.spaces.base import Cost
+from common.spaces.resnet_network import STAGE_STRIDES, ResidualNetwork
+
+NUM_STAGES = len(STAGE_STRIDES)
+MULTIPLIERS = tuple(sixteenths / 16 for sixteenths in range(8, 17))  # 0.5, 0.5625, ..., 1.0 of the teacher's width
+
+
+@dataclass(frozen=True)
+class ResNetArch:
+    """Widths of the blocks of the four stages; a stage's depth is how many there are."""
+
+    widths: tuple[tuple[int, ...], ...]
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Blocks in each stage."""
+        return tuple(len(stage) for stage in self.widths)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetSpace:
+    """Students of depth 1 to `max_depth` and width 1/2 to 1 of the teacher, block by block.
+
+    The last block keeps the teacher's width, since the teacher's classifier is copied whole onto it.
+
+    Raises:
+        ValueError: not four teacher widths, or widths that are not multiples of 16.
+    """
+
+    teacher_widths: tuple[int, ...] = (32, 64, 128, 256)
+    max_depth: int = 5
+    pin: Literal["net", "stage"] = "net"
+    """Which blocks must have the teacher's width: the last one of the network, or the last one of every stage."""
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if len(self.teacher_widths) != NUM_STAGES:
+            raise ValueError(f"teacher_widths {self.teacher_widths}: four stages are needed")
+        if any(width <= 0 or width % 16 for width in self.teacher_widths):
+            raise ValueError(f"teacher_widths {self.teacher_widths}: multiples of 16 are needed (steps of a sixteenth)")
+        if self.max_depth < 1:
+            raise ValueError(f"max_depth {self.max_depth}: at least 1 is needed")
+        if self.pin not in ("net", "stage"):
+            raise ValueError(f"pin {self.pin!r}: 'net' or 'stage'")
+
+    @property
+    def name(self) -> str:
+        """Such as `resnet-32-64-128-256x5`; the pinning does not change codes or networks and is not part of it."""
+        return f"resnet-{'-'.join(map(str, self.teacher_widths))}x{self.max_depth}"
+
+    @property
+    def teacher(self) -> ResNetArch:
+        """The full network."""
+        return ResNetArch(tuple((width,) * self.max_depth for width in self.teacher_widths))
+
+    @property
+    def smallest(self) -> ResNetArch:
+        """One block a stage, of half the teacher's width where the width is free."""
+        pinned = range(NUM_STAGES) if self.pin == "stage" else (NUM_STAGES - 1,)
+        return ResNetArch(tuple((w if s in pinned else w // 2,) for s, w in enumerate(self.teacher_widths)))
+
+    @property
+    def code_length(self) -> int:
+        """Numbers in one architecture's code: 181 for the published space."""
+        return 1 + NUM_STAGES * self.max_depth * len(MULTIPLIERS)
+
+    def stage_widths(self, stage: int) -> tuple[int, ...]:
+        """The nine allowed widths of a stage."""
+        return tuple(self.teacher_widths[stage] * sixteenths // 16 for sixteenths in range(8, 17))
+
+    def size(self) -> int:
+        """Number of distinct architectures."""
+        choices = len(MULTIPLIERS)
+        free = sum(choices**depth for depth in range(1, self.max_depth + 1))
+        pinned = sum(choices ** (depth - 1) for depth in range(1, self.max_depth + 1))
+        return pinned**NUM_STAGES if self.pin == "stage" else free ** (NUM_STAGES - 1) * pinned
+
+    def sample(self, num: int, generator: torch.Generator) -> list[ResNetArch]:
+        """Draw with replacement: depth uniform for each stage, multiplier uniform for each block.
+
+        The number of draws from the generator does not depend on what is drawn, so a longer sample begins with the
+        shorter one of the same seed.
+        """
+        draws = torch.randint(
+            0, self.max_depth * len(MULTIPLIERS), (num, NUM_STAGES, self.max_depth + 1), generator=generator
+        )
+        depths = 1 + draws[..., 0] % self.max_depth  # (num, stages)
+        multipliers = draws[..., 1:] % len(MULTIPLIERS)  # (num, stages, max_depth)
+        pinned = range(NUM_STAGES) if self.pin == "stage" else (NUM_STAGES - 1,)
+        for stage in pinned:
+            multipliers[torch.arange(num), stage, depths[:, stage] - 1] = len(MULTIPLIERS) - 1
+        return [
+            ResNetArch(
+                tuple(
+                    tuple(self.stage_widths(stage)[index] for index in row[:depth])
+                    for stage, (row, depth) in enumerate(zip(rows, row_depths, strict=True))
+                )
+            )
+            for rows, row_depths in zip(multipliers.tolist(), depths.tolist(), strict=True)
+        ]
+
+    def validate(self, arch: ResNetArch) -> ResNetArch:
+        """Return the architecture if it lies in the space.
+
+        Raises:
+            ValueError: it does not; the message says why and what is allowed.
+        """
+        if len(arch.widths) != NUM_STAGES:
+            raise ValueError(f"architecture {_text(arch)!r} has {len(arch.widths)} stages; {NUM_STAGES} are needed")
+        for stage, widths in enumerate(arch.widths):
+            if not 1 <= len(widths) <= self.max_depth:
+                raise ValueError(
+                    f"architecture {_text(arch)!r}: stage {stage + 1} has {len(widths)} blocks; "
+                    f"1 to {self.max_depth} are allowed"
+                )
+            allowed = self.stage_widths(stage)
+            wrong = [width for width in widths if width not in allowed]
+            if wrong:
+                raise ValueError(
+                    f"architecture {_text(arch)!r}: width {wrong[0]} in stage {stage + 1}; allowed are {allowed}"
+                )
+            if (self.pin == "stage" or stage == NUM_STAGES - 1) and widths[-1] != self.teacher_widths[stage]:
+                raise ValueError(
+                    f"architecture {_text(arch)!r}: the last block of stage {stage + 1} has width {widths[-1]}; it must "
+                    f"keep the teacher's {self.teacher_widths[stage]}"
+                )
+        return arch
+
+    def parse(self, text: str) -> ResNetArch:
+        """Read `18-32_36_72-128-100_144-256`: blocks joined by `-`, stages by `_`.
+
+        Raises:
+            ValueError: the text is malformed or lies outside the space.
+        """
+        try:
+            widths = tuple(tuple(int(width) for width in stage.split("-")) for stage in text.strip().split("_"))
+        except ValueError:
+            example = self.format(self.teacher)
+            raise ValueError(
+                f"architecture {text!r} is malformed: widths joined by - and _, like {example!r}"
+            ) from None
+        return self.validate(ResNetArch(widths))
+
+    def format(self, arch: ResNetArch) -> str:
+        """The text form; `parse` inverts it."""
+        return _text(arch)
+
+    def encode(self, archs: Sequence[ResNetArch]) -> Tensor:
+        """One constant 1, then for each block slot (stage-major) a one-hot over the nine multipliers.
+
+        An absent block is all zeros, so a code has 1 + (number of blocks) ones.
+
+        Returns:
+            (len(archs), code_length) float32; 181 numbers in the published space.
+        """
+        codes = torch.zeros(len(archs), self.code_length)
+        codes[:, 0] = 1
+        rows, columns = [], []
+        for row, arch in enumerate(archs):
+            for stage, widths in enumerate(arch.widths):
+                for block, width in enumerate(widths):
+                    multiplier = width * 16 // self.teacher_widths[stage] - 8
+                    rows.append(row)
+                    columns.append(1 + (self.max_depth * stage + block) * len(MULTIPLIERS) + multiplier)
+        codes[rows, columns] = 1
+        return codes
+
+    def decode(self, codes: Tensor) -> list[ResNetArch]:
+        """The inverse of `encode`.
+
+        Args:
+            codes: (N, code_length).
+
+        Raises:
+            ValueError: a code of another length or of no architecture of this space.
+        """
+        if codes.ndim != 2 or codes.shape[1] != self.code_length:
+            raise ValueError(f"codes of shape {tuple(codes.shape)}; (N, {self.code_length}) is needed for {self.name}")
+        slots = codes[:, 1:].unflatten(1, (NUM_STAGES, self.max_depth, len(MULTIPLIERS)))
+        archs = []
+        for slot in slots:
+            stages = [slot[stage, slot[stage].any(-1)].argmax(-1).tolist() for stage in range(NUM_STAGES)]
+            widths = [tuple(self.stage_widths(s)[i] for i in indices) for s, indices in enumerate(stages)]
+            archs.append(self.validate(ResNetArch(tuple(widths))))
+        if not torch.equal(self.encode(archs), codes.float().cpu()):
+            raise ValueError(f"a code is not of this space ({self.name}): it does not encode back to itself")
+        return archs
+
+    def build(self, arch: ResNetArch, num_classes: int, resolution: int) -> nn.Module:
+        """The network, freshly initialised from torch's global generator.
+
+        Raises:
+            ValueError: the architecture lies outside the space, or the resolution is not divisible by 8.
+        """
+        check_resolution(resolution)
+        return ResidualNetwork(self.validate(arch).widths, num_classes)
+
+    def cost(self, arch: ResNetArch, num_classes: int, resolution: int) -> Cost:
+        """Exact parameters, and MACs of convolutions and classifier, in closed form."""
+        check_resolution(resolution)
+        previous = arch.widths[0][0]
+        params = 27 * previous + 2 * previous
+        macs = 27 * previous * resolution**2
+        side = resolution
+        for widths, stride in zip(arch.widths, STAGE_STRIDES, strict=True):
+            side //= stride
+            for width in widths:
+                kernels = 9 * previous * width + 9 * width**2
+                params += kernels + 4 * width
+                macs += kernels * side**2
+                previous = width
+        return Cost(num_params=params + (previous + 1) * num_classes, macs=macs + previous * num_classes)
+
+
+def check_resolution(resolution: int) -> None:
+    """Refuse an image size that the three halvings would cut unevenly.
+
+    Raises:
+        ValueError: the resolution is not a positive multiple of 8.
+    """
+    if resolution <= 0 or resolution % 8:
+        raise ValueError(f"resolution {resolution} is not a positive multiple of 8; use for example 32 or 64")
+
+
+def _text(arch: ResNetArch) -> str:
+    return "_".join("-".join(map(str, stage)) for stage in arch.widths)
