@@ -13,6 +13,9 @@ class Recipe:
 
     epochs: int = 50
     """Passes over the training images."""
+    epoch_images: int | None = None
+    """Images of an epoch, drawn anew for each, where a training set has more: bounds the time on large sets. None takes
+    all of them."""
     batch_size: int = 64
     """Images a step; a last partial batch of an epoch is left out of training, never out of evaluation."""
     optimizer: Literal["sgd", "adamw", "lamb", "lion"] = "sgd"
@@ -78,6 +81,8 @@ def _require(holds: bool, name: str, value: object, allowed: str) -> None:
 def _check_counts(recipe: Recipe) -> None:
     _require(recipe.epochs >= 1, "epochs", recipe.epochs, "1 or more")
     _require(recipe.batch_size >= 2, "batch_size", recipe.batch_size, "2 or more (batch statistics need two images)")
+    enough = recipe.epoch_images is None or recipe.epoch_images >= recipe.batch_size
+    _require(enough, "epoch_images", recipe.epoch_images, f"a batch ({recipe.batch_size}) or more, or none")
     _require(recipe.validate_every >= 1, "validate_every", recipe.validate_every, "1 or more epochs")
     _require(recipe.padding is None or recipe.padding >= 0, "padding", recipe.padding, "0 or more pixels, or none")
     _require(recipe.views >= 0, "views", recipe.views, "0 (fresh augmentation) or a number of copies")

@@ -48,7 +48,7 @@ class TrainingSet:
         self.images = images_near(task.images, device)
         self.train = task.train.to(self.images.device)
         self.labels = task.labels[task.train].to(device)
-        self.steps = num_images // recipe.batch_size
+        self.steps = min(num_images, recipe.epoch_images or num_images) // recipe.batch_size
         self.padding = task.resolution // 8 if recipe.padding is None else recipe.padding
         self.flip = task.flip if recipe.flip == "auto" else recipe.flip == "yes"
         self._view: tuple[int, Tensor] | None = None
