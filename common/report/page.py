@@ -76,8 +76,8 @@ def table(
     body = "".join(_table_row(cells, sides, index in marked) for index, cells in enumerate(rows))
     name = inline(caption)
     return Fragment(
-        f'<div class="scroll" role="region" aria-label="{name}" tabindex="0"><table><caption>{name}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f'<div class="scroll" role="region" aria-label="{name}" tabindex="0"><table>'
+        f"<caption><span>{name}</span></caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 

@@ -37,6 +37,7 @@ dd{margin:0;overflow-wrap:anywhere}
 .scroll{overflow-x:auto;margin:.75rem 0 1.25rem}
 table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums;min-width:60%}
 caption{text-align:left;color:var(--muted);padding:0 0 .4rem;font-size:.92rem}
+caption>span{position:sticky;left:0;display:inline-block;max-width:min(46rem,calc(100vw - 2.2rem))}
 th,td{padding:.35rem .75rem .35rem 0;border-bottom:1px solid var(--rule);vertical-align:top}
 th{font-weight:600}
 tbody th{font-weight:400}
