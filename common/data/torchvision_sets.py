@@ -81,8 +81,9 @@ def open_torchvision(name: str, data_root: Path) -> Source | None:
         parts = {part: make(root=str(root), download=False, **given) for part, given in layout.parts.items()}
         labels = [np.asarray(layout.labels(opened), np.int64) for opened in parts.values()]
     except (RuntimeError, OSError, ValueError, KeyError) as error:
+        reason = str(error).partition(" You can use download=True")[0]  # not an option here
         again = f"run `python -m download.dataset --name {name}`"
-        raise RuntimeError(f"{name} in {root} is incomplete or damaged ({error}): {again}") from error
+        raise RuntimeError(f"{name} in {root} is incomplete or damaged ({reason}): {again}") from error
     split = np.repeat(np.array([*parts], np.uint8), [len(part) for part in labels])
     every_label = np.concatenate(labels)
     class_names = _class_names(next(iter(parts.values())), every_label)

@@ -1,3 +1,4 @@
+import io
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import torch
 from pictures import encode
 from PIL import Image
 
-from common.data.open import open_dataset
+from common.data.open import open_dataset, open_source
 from common.data.tasks import Task, open_task
 
 
@@ -134,45 +135,57 @@ def test_the_data_root_is_the_dataset_folder_by_default(tiny_root: Path, monkeyp
 
 @pytest.mark.data
 @pytest.mark.parametrize(
-    ("name", "description", "classes", "train", "evaluation"),
+    ("name", "description", "classes", "train", "test"),
     [
         ("cub", "cub, reduced: 100 of 200 classes", 100, 2999, 2903),
         ("dtd", "dtd, reduced: 10 of 47 classes", 10, 946, 240),
-        ("cars/0-9", "stanford_cars, reduced: 6489 training images of 8144; classes 0 to 9", 10, None, None),
-        ("tiny_imagenet/7", "tiny_imagenet/7, reduced: 60 of 500 training images a class", 40, 1200, 1200),
-        ("cifar100/0-3", "cifar100, reduced: 11000 training images of 50000; classes 0 to 3", 4, 440, 120),
+        ("cars", "stanford_cars, reduced: 6489 training images of 8144", 196, 6489, 1629),
+        ("quickdraw", "quickdraw, reduced: 345 classes, 6101 training images", 345, 6973, 1736),
+        ("tiny_imagenet", "tiny_imagenet, reduced: 60 of 500 training images a class", 200, 12000, 3000),
+        ("cifar10", "cifar10, reduced: 15000 training images of 50000", 10, 15000, 4000),
+        ("caltech101", "caltech101, reduced: 99 of 101 classes", 99, 3398, 857),
         ("ants_bees", "ants_bees, packed: 2 classes, 208 training images", 2, 244, 153),
         ("dtd10", "dtd10, packed: 10 classes, 827 training images", 10, 946, 240),
     ],
 )
-def test_reduced_sets_say_so(
-    data_root: Path, name: str, description: str, classes: int, train: int | None, evaluation: int | None
+def test_reduced_sets_say_so(data_root: Path, name: str, description: str, classes: int, train: int, test: int) -> None:
+    source = open_source(name, data_root=data_root)
+    assert source.description == description
+    assert len(source.class_names) == classes
+    assert (np.count_nonzero(source.split < 2), np.count_nonzero(source.split == 2)) == (train, test)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "description", "train", "evaluation"),
+    [
+        ("dtd", "dtd, reduced: 10 of 47 classes", 946, 240),
+        ("cifar100/0-3", "cifar100, reduced: 11000 training images of 50000; classes 0 to 3", 440, 120),
+        ("tiny_imagenet/7", "tiny_imagenet/7, reduced: 60 of 500 training images a class", 1200, 1200),
+    ],
+)
+def test_tasks_of_reduced_sets_say_so(
+    data_root: Path, name: str, description: str, train: int, evaluation: int
 ) -> None:
     task = open_task(name, resolution=8, data_root=data_root)
-    assert task.description == description
-    assert task.num_classes == classes
-    assert train is None or (len(task.train), len(task.evaluation)) == (train, evaluation)
-    assert task.images.shape[1:] == (3, 8, 8)
+    assert (task.description, len(task.train), len(task.evaluation)) == (description, train, evaluation)
 
 
 @pytest.mark.data
 def test_quickdraw_keeps_at_most_twenty_training_images_a_class(data_root: Path) -> None:
-    task = open_task("quickdraw", resolution=8, data_root=data_root)
-    counts = torch.bincount(task.labels[task.train], minlength=345)
-    assert task.description.startswith("quickdraw, reduced: 345 classes, 6101 training images, ")
+    task = open_task("quickdraw/0-79", resolution=8, data_root=data_root)
+    counts = torch.bincount(task.labels[task.train], minlength=80)
     assert counts.max() == 20
     assert counts.min() >= 7
-    assert len(task.evaluation) == 1736
+    assert "trained on the first 20 a class: 6033 images; classes 0 to 79" in task.description
 
 
 @pytest.mark.data
 def test_packed_pixels_equal_a_bare_decode(data_root: Path) -> None:
-    import io
-
-    dataset = open_dataset("flowers5", resolution=32, data_root=data_root)
-    with np.load(data_root / "flowers5.npz", allow_pickle=False) as archive:
+    dataset = open_dataset("ants_bees", resolution=64, data_root=data_root)
+    with np.load(data_root / "ants_bees.npz", allow_pickle=False) as archive:
         data, offsets, labels = archive["data"], archive["offsets"], archive["labels"]
-    for row in (0, 17, 4294):
+    for row in (0, 17, 396):
         image = Image.open(io.BytesIO(data[offsets[row] : offsets[row + 1]].tobytes())).convert("RGB")
         assert np.array_equal(dataset.images[row].permute(1, 2, 0).numpy(), np.asarray(image))
     assert np.array_equal(dataset.labels.numpy(), labels)

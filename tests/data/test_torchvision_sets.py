@@ -99,6 +99,21 @@ def test_the_pixels_are_those_torchvision_gives(tmp_path: Path) -> None:
     assert torch.equal(dataset.images[20:, 2], raw.data)
 
 
+def test_digits_of_houses_have_their_digits_as_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scipy.io import savemat
+
+    monkeypatch.setattr(torchvision.datasets.SVHN, "_check_integrity", lambda _: True)  # the real checksums
+    for split, num in (("train", 20), ("test", 10)):
+        pixels = np.random.default_rng(num).integers(0, 256, (32, 32, 3, num), dtype=np.uint8)
+        labels = np.arange(1, num + 1)[:, None] % 10 + 1  # 10 stands for the digit 0
+        savemat(tmp_path / f"{split}_32x32.mat", {"X": pixels, "y": labels})
+    dataset = open_dataset("svhn", resolution=32, data_root=tmp_path)
+    assert dataset.class_names == tuple("0123456789")
+    assert dataset.labels[:10].tolist() == [2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
+    assert np.array_equal(dataset.images[20].numpy(), pixels[:, :, :, 0].transpose(2, 0, 1))
+    assert not dataset.flip
+
+
 def test_the_full_set_wins_over_the_packed_copy(tmp_path: Path) -> None:
     write_mnist(tmp_path)
     (tmp_path / "mnist.npz").write_bytes(b"not read")
