@@ -22,6 +22,17 @@ InputType = Literal["STA", "ST", "SA", "TA", "S", "T", "A"]
 _KIND = "dass-predictor"
 _STEP_SIZES = "step_sizes."
 _PROBE = "probe"
+_DESCRIBED = (
+    "space_name",
+    "resolution",
+    "pr_type",
+    "adapt",
+    "num_inner_updates",
+    "score",
+    "unit",
+    "origin",
+    "notes",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +217,7 @@ class PredictorArtifact:
         num_inner_updates: adaptation steps it was trained with.
         score: mean Spearman correlation on the meta-validation tasks; None where it is unknown.
         unit: unit of the predicted accuracies.
+        origin: "dass", or "official" for an imported one, whose architecture codes and probe are not ours.
         notes: how it was made, as plain JSON values.
     """
 
@@ -219,6 +231,7 @@ class PredictorArtifact:
     num_inner_updates: int = 1
     score: float | None = None
     unit: str = "fraction"
+    origin: str = "dass"
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -236,10 +249,7 @@ def save_predictor(path: Path | str, artifact: PredictorArtifact) -> None:
     described = {
         "config": asdict(artifact.predictor.config),
         "probe_digest": probe_digest(artifact.probe),
-        **{
-            name: getattr(artifact, name)
-            for name in ("space_name", "resolution", "pr_type", "adapt", "num_inner_updates", "score", "unit", "notes")
-        },
+        **{name: getattr(artifact, name) for name in _DESCRIBED},
     }
     save_weights(path, tensors, {"kind": _KIND, "predictor": json.dumps(described, sort_keys=True, allow_nan=False)})
 

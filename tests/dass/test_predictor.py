@@ -138,6 +138,7 @@ def artifact(config: PredictorConfig) -> PredictorArtifact:
         pr_type="copy_paste_first",
         probe=torch.randn(1, 3, 16, 16),
         num_inner_updates=2,
+        origin="official",
         score=0.5,
         notes={"tasks": ["a", "b"]},
     )
@@ -156,7 +157,17 @@ def test_a_saved_predictor_comes_back_with_its_step_sizes_and_description(
     assert loaded.probe is not None
     assert saved.probe is not None
     assert torch.equal(loaded.probe, saved.probe)
-    for name in ("space_name", "resolution", "pr_type", "adapt", "num_inner_updates", "score", "unit", "notes"):
+    for name in (
+        "space_name",
+        "resolution",
+        "pr_type",
+        "adapt",
+        "num_inner_updates",
+        "score",
+        "unit",
+        "origin",
+        "notes",
+    ):
         assert getattr(loaded, name) == getattr(saved, name), name
 
 
