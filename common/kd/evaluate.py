@@ -68,10 +68,11 @@ def check_outputs(logits: Tensor, num_classes: int, who: str) -> None:
 
 
 @contextmanager
-def eval_mode(network: nn.Module) -> Iterator[None]:
+def eval_mode(*networks: nn.Module) -> Iterator[None]:
     """Eval mode inside, every module's own mode again after."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
+    modes = [(module, module.training) for network in networks for module in network.modules()]
+    for network in networks:
+        network.eval()
     try:
         yield
     finally:

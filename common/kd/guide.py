@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from common.data.tasks import Task
-from common.kd.evaluate import check_outputs, eval_mode, predict
+from common.kd.evaluate import check_outputs, predict
 from common.kd.objectives import Outputs, needs_maps, run_network
 from common.kd.recipe import Recipe
 from common.kd.views import Batch, TrainingSet
@@ -20,10 +20,8 @@ _log = logging.getLogger(__name__)
 class Guide:
     """The teacher's side of training: one forward pass a batch for all students, or none with fixed views.
 
-    The teacher is left as it is: eval mode while it is asked, no gradients, no change of its batch statistics.
-
     Args:
-        teacher: on `data.device`; None only for the loss ce.
+        teacher: on `data.device` and in eval mode, so that its batch statistics stay; None only for the loss ce.
         data: the training set whose views are scored.
         evaluation: (M,) indices of the evaluation images.
         cache: file for the logits of views and evaluation images, shared by runs with the same teacher and data.
@@ -61,7 +59,7 @@ class Guide:
     def ask(self, images: Tensor) -> Outputs:
         """One forward pass in the recipe's precision; without inference mode, so that losses may keep the outputs."""
         assert self.teacher is not None
-        with eval_mode(self.teacher), torch.no_grad(), autocast(self.recipe, self.device):
+        with torch.no_grad(), autocast(self.recipe, self.device):
             return run_network(self.teacher, images, with_maps=needs_maps(self.recipe), who="the teacher")
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from common.data.tasks import Task
 from common.experiment.progress import track
 from common.experiment.seeds import derive_seed
-from common.kd.evaluate import check_outputs
+from common.kd.evaluate import check_outputs, eval_mode
 from common.kd.guide import Guide
 from common.kd.learner import Examination, Learner, Outcome
 from common.kd.recipe import Recipe
@@ -60,9 +60,10 @@ def train(
     """
     if recipe.amp == "fp16" and device.type != "cuda":
         raise ValueError(f"amp fp16 needs a GPU and the device is {device}: take --recipe.amp bf16 or off")
-    for module in (*networks, *((teacher,) if teacher is not None else ())):
+    teachers = () if teacher is None else (teacher,)
+    for module in (*networks, *teachers):
         module.to(device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), eval_mode(*teachers):
         data = TrainingSet(task, recipe, device, seed)
         indices = _evaluation_indices(task, recipe)
         guide = Guide(teacher, data, indices, teacher_cache)

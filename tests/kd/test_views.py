@@ -72,7 +72,7 @@ def test_views_are_fixed_and_take_turns(task):
 
 
 def test_cached_outputs_of_views_are_the_teachers_outputs_for_the_batches(task, make_network):
-    teacher = make_network(6)
+    teacher = make_network(6).eval()
     data = TrainingSet(task, FIXED, CPU, 4)
     guide = Guide(teacher, data, task.evaluation, None)
     for step in (0, 7, 13):
