@@ -4,7 +4,6 @@ Source: released code of Lee et al., ICLR 2023 (formats only); see `dass.officia
 """
 
 import argparse
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,14 +12,14 @@ from typing import Any, Literal
 
 from common.experiment.config import StepConfig
 from common.experiment.files import write_json
-from common.store.weights import save_weights
+from common.spaces.resnet import ResNetArch, ResNetSpace
 from dass.candidates import save_candidates
 from dass.database import save_table, table_path
+from dass.networks import TrainedNetwork, save_network
 from dass.official_files import (
     RESOLUTION,
     kind_of,
     read_official,
-    texts_of,
     to_candidates,
     to_network,
     to_predictor,
@@ -46,7 +45,7 @@ class ImportConfig(StepConfig):
     """Store the maps of a database as float16."""
 
 
-def run_import(cfg: ImportConfig) -> None:
+def import_official(cfg: ImportConfig) -> None:
     """Import, and write `import.json` with what became of every file.
 
     Raises:
@@ -92,19 +91,33 @@ def _is_table(path: Path) -> bool:
 def _import_network(
     path: Path, content: dict[str, Any], cfg: ImportConfig, folder: Path
 ) -> tuple[Path, dict[str, Any]]:
-    network = to_network(content, str(path))
-    target = folder / "teacher" / f"{_name_of(path)}.safetensors"
-    depths = [len(stage) for stage in network.widths]
-    metadata = {
-        "kind": "resnet",
-        "architecture": texts_of([depths], [network.widths])[0],
-        "num_classes": str(network.num_classes),
-        "resolution": str(RESOLUTION),
-        "best_accuracy": json.dumps(network.best_accuracy),
-        "origin": "official",
-    }
-    save_weights(target, network.state, metadata)
-    return target, {"best_accuracy": network.best_accuracy, "unused": list(network.unused)}
+    found = to_network(content, str(path))
+    if found.best_accuracy is None:
+        raise ValueError(f"{path} has no best_acc: the accuracy of the teacher is needed to adapt the predictor to it")
+    space, name = ResNetSpace(), _name_of(path)
+    arch = space.validate(ResNetArch(found.widths))
+    network = space.build(arch, found.num_classes, RESOLUTION)
+    network.load_state_dict(found.state)
+    target = folder / "teacher" / f"{name}.safetensors"
+    trained = TrainedNetwork(
+        network=network,
+        role="teacher" if arch == space.teacher else "student",
+        space=space,
+        arch=arch,
+        task=name.replace("-", "/"),
+        description=f"{name}, from the released checkpoints",
+        class_names=tuple(f"class {index}" for index in range(found.num_classes)),
+        resolution=RESOLUTION,
+        best_accuracy=found.best_accuracy,
+        final_accuracy=found.best_accuracy,
+        initial_accuracy=0.0,
+        notes={
+            "origin": "official",
+            "unknown": "class names, final_accuracy (the best one stands there), initial_accuracy",
+        },
+    )
+    save_network(target, trained)
+    return target, {"best_accuracy": found.best_accuracy, "unused": list(found.unused)}
 
 
 def _import_predictor(

@@ -1,6 +1,7 @@
 """Released files: same outputs as an independent forward pass, strict names and shapes, nothing else unpickled."""
 
 import argparse
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from torch.nn import functional
 from common.experiment.files import read_json
 from common.spaces.resnet import ResNetArch, ResNetSpace
 from common.spaces.resnet_network import ResidualNetwork
-from common.store.weights import load_weights
 from dass.candidates import load_candidates
 from dass.database import load_database, load_table
-from dass.import_official import ImportConfig, run_import
+from dass.import_official import ImportConfig, import_official
+from dass.networks import load_network
 from dass.official_files import MAPS, read_official
 from dass.predictor import PredictorConfig, load_predictor, new_predictor
 
@@ -65,12 +66,13 @@ def network_file(tmp_path: Path) -> Path:
 
 
 def test_a_teacher_gives_the_outputs_of_the_released_forward_pass(network_file: Path, tmp_path: Path) -> None:
-    run_import(ImportConfig(source=network_file, out=tmp_path / "out"))
-    state, metadata = load_weights(tmp_path / "out/teacher/tiny_imagenet-3.safetensors")
-    assert metadata["architecture"] == "18-32_36_72-128_144-256"
-    assert (metadata["num_classes"], metadata["best_accuracy"]) == ("40", "0.6125")
-    network = ResidualNetwork(ResNetSpace().parse(metadata["architecture"]).widths, 40).eval()
-    network.load_state_dict(state)
+    import_official(ImportConfig(source=network_file, out=tmp_path / "out"))
+    trained = load_network(tmp_path / "out/teacher/tiny_imagenet-3.safetensors")
+    assert trained.arch.widths == WIDTHS
+    assert (trained.task, trained.num_classes, trained.role) == ("tiny_imagenet/3", 40, "student")
+    assert trained.best_accuracy == pytest.approx(0.6125)
+    network, state = trained.network.eval(), read_official(network_file)["state_dict"]
+    state = {name.removeprefix("module."): value for name, value in state.items()}
     images = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         torch.testing.assert_close(network(images), residual_forward(state, images), atol=1e-5, rtol=1e-5)
@@ -95,7 +97,7 @@ def test_a_teacher_that_does_not_map_is_refused_by_name(
         content["state_dict"][f"module.{name}"] = change
     torch.save(content, network_file)
     with pytest.raises(ValueError, match=message):
-        run_import(ImportConfig(source=network_file, out=tmp_path / "out"))
+        import_official(ImportConfig(source=network_file, out=tmp_path / "out"))
 
 
 @pytest.fixture
@@ -117,7 +119,7 @@ def predictor_file(tmp_path: Path) -> Path:
 
 
 def test_a_predictor_gives_the_outputs_of_the_released_forward_pass(predictor_file: Path, tmp_path: Path) -> None:
-    run_import(ImportConfig(source=predictor_file, out=tmp_path / "out"))
+    import_official(ImportConfig(source=predictor_file, out=tmp_path / "out"))
     artifact = load_predictor(tmp_path / "out/predictor/dass.safetensors")
     state = read_official(predictor_file)["state_dict"]
     student, teacher = torch.randn(3, 256, 8, 8), torch.randn(1, 256, 8, 8)
@@ -144,8 +146,8 @@ def test_a_predictor_without_its_log_needs_a_step_size(predictor_file: Path, tmp
     (predictor_file.parent.parent / "logs.pt").unlink()
     config = ImportConfig(source=predictor_file, out=tmp_path / "out")
     with pytest.raises(FileNotFoundError, match="pass --step-size"):
-        run_import(config)
-    run_import(ImportConfig(source=predictor_file, out=tmp_path / "out", step_size=0.005))
+        import_official(config)
+    import_official(ImportConfig(source=predictor_file, out=tmp_path / "out", step_size=0.005))
     sizes = load_predictor(tmp_path / "out/predictor/dass.safetensors").step_sizes
     assert float(sizes["proj_layers.2.bias"]) == pytest.approx(0.005)
 
@@ -155,7 +157,7 @@ def test_a_predictor_of_other_shapes_is_refused_by_name(predictor_file: Path, tm
     content["state_dict"]["proj_layers.0.weight"] = torch.zeros(64, 575)
     torch.save(content, predictor_file)
     with pytest.raises(ValueError, match=r"of another shape: proj_layers\.0\.weight"):
-        run_import(ImportConfig(source=predictor_file, out=tmp_path / "out"))
+        import_official(ImportConfig(source=predictor_file, out=tmp_path / "out"))
 
 
 def official_students(num: int, seed: int, *, percent: bool = True) -> tuple[dict[str, Any], list[ResNetArch]]:
@@ -192,7 +194,7 @@ def database_folder(tmp_path: Path) -> Path:
 def test_a_database_comes_as_fractions_with_costs_and_active_widths(
     database_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run_import(ImportConfig(source=database_folder, kind="database", out=tmp_path / "out", half=False))
+    import_official(ImportConfig(source=database_folder, kind="database", out=tmp_path / "out", half=False))
     tables = load_database(tmp_path / "out/database")
     assert list(tables) == ["cub", "tiny_imagenet/0"]
     _, archs = official_students(4, 0)
@@ -211,7 +213,7 @@ def test_a_database_comes_as_fractions_with_costs_and_active_widths(
 def test_accuracies_that_are_fractions_stay_so(database_folder: Path, tmp_path: Path) -> None:
     path = database_folder / "meta_test" / "cub-logs_noise_actmap.pt"
     torch.save(official_students(4, 0, percent=False)[0], path)
-    run_import(ImportConfig(source=path, out=tmp_path / "out"))
+    import_official(ImportConfig(source=path, out=tmp_path / "out"))
     table = load_table(tmp_path / "out/database/cub.safetensors")
     torch.testing.assert_close(table.best_accuracy, torch.tensor([0.40, 0.41, 0.42, 0.43]))
     assert table.meta["converted_from_percent"] is False
@@ -223,10 +225,10 @@ def test_a_task_without_its_teacher_or_a_list_is_named(database_folder: Path, tm
     del lists["final_acc"]
     torch.save(lists, path)
     with pytest.raises(ValueError, match=r"cub-logs_noise_actmap\.pt: the students' file lacks final_acc"):
-        run_import(ImportConfig(source=path, out=tmp_path / "out"))
+        import_official(ImportConfig(source=path, out=tmp_path / "out"))
     (path.parent / "teacher" / path.name).unlink()
     with pytest.raises(FileNotFoundError, match="teacher"):
-        run_import(ImportConfig(source=path, out=tmp_path / "out"))
+        import_official(ImportConfig(source=path, out=tmp_path / "out"))
 
 
 def test_candidates_keep_their_order(tmp_path: Path) -> None:
@@ -237,7 +239,7 @@ def test_candidates_keep_their_order(tmp_path: Path) -> None:
         "pred_inp": {"arch_enc": lists["arch_enc"]},
     }
     torch.save(content, tmp_path / "stanford_cars.pt")
-    run_import(ImportConfig(source=tmp_path / "stanford_cars.pt", out=tmp_path / "out"))
+    import_official(ImportConfig(source=tmp_path / "stanford_cars.pt", out=tmp_path / "out"))
     candidates = load_candidates(tmp_path / "out/candidates/stanford_cars.safetensors")
     assert candidates.architectures == tuple(ResNetSpace().format(arch) for arch in archs)
     assert torch.equal(candidates.actmap[1], lists[MAPS][1][0])
@@ -252,7 +254,7 @@ class Foreign:
 def test_a_file_with_another_type_is_not_unpickled(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "extra": Foreign()}, tmp_path / "model_best.pth.tar")
     with pytest.raises(RuntimeError, match=r"model_best\.pth\.tar is damaged or holds what a released file may not"):
-        run_import(ImportConfig(source=tmp_path, out=tmp_path / "out"))
+        import_official(ImportConfig(source=tmp_path, out=tmp_path / "out"))
 
 
 def test_the_allowed_types_hold_for_the_importer_alone(predictor_file: Path) -> None:
@@ -264,12 +266,24 @@ def test_the_allowed_types_hold_for_the_importer_alone(predictor_file: Path) -> 
 def test_a_truncated_file_is_named(network_file: Path, tmp_path: Path) -> None:
     network_file.write_bytes(network_file.read_bytes()[:5000])
     with pytest.raises(RuntimeError, match=r"model_best\.pth\.tar is damaged"):
-        run_import(ImportConfig(source=network_file, out=tmp_path / "out"))
+        import_official(ImportConfig(source=network_file, out=tmp_path / "out"))
 
 
 def test_a_folder_without_the_kind_asked_for_says_so(network_file: Path, tmp_path: Path) -> None:
     config = ImportConfig(source=network_file.parent, kind="predictor", out=tmp_path / "out")
     with pytest.raises(ValueError, match="nothing of kind predictor"):
-        run_import(config)
+        import_official(config)
     with pytest.raises(FileNotFoundError, match="there is no file or folder"):
-        run_import(ImportConfig(source=tmp_path / "nowhere", out=tmp_path / "out"))
+        import_official(ImportConfig(source=tmp_path / "nowhere", out=tmp_path / "out"))
+
+
+def test_a_file_written_with_numpy_1_is_read_too(predictor_file: Path, tmp_path: Path) -> None:
+    rewritten = predictor_file.with_name("rewritten")
+    with zipfile.ZipFile(predictor_file) as source, zipfile.ZipFile(rewritten, "w") as target:
+        for name in source.namelist():
+            data = source.read(name)
+            if name.endswith("data.pkl"):
+                assert b"numpy._core.multiarray" in data
+                data = data.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+            target.writestr(name, data)
+    assert read_official(rewritten)["min_info"] == {"rho": 0.25}
