@@ -133,8 +133,8 @@ class ResNetSpace:
                 )
             if (self.pin == "stage" or stage == NUM_STAGES - 1) and widths[-1] != self.teacher_widths[stage]:
                 raise ValueError(
-                    f"architecture {_text(arch)!r}: the last block of stage {stage + 1} has width {widths[-1]}; it must "
-                    f"keep the teacher's {self.teacher_widths[stage]}"
+                    f"architecture {_text(arch)!r}: the last block of stage {stage + 1} has width {widths[-1]}; "
+                    f"it must keep the teacher's {self.teacher_widths[stage]}"
                 )
         return arch
 
