@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
-import yaml
 
-from common.experiment.presets import UsageError, nearest, preset_flags, read_preset
+from common.experiment.presets import UsageError, dump_yaml, nearest, preset_flags, read_preset
 
 __all__ = ["StepConfig", "UsageError", "digest", "parse_config", "to_dict", "to_yaml"]
 
@@ -96,7 +95,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def to_yaml(config: Any) -> str:
     """YAML text that `--config` reads back to an equal config."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    return dump_yaml(to_dict(config))
 
 
 def digest(value: Any) -> str:

@@ -25,6 +25,11 @@ def from_yaml(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)
 
 
+def dump_yaml(value: Any) -> str:
+    """YAML text that `from_yaml` and any other YAML reader turn into the same plain value."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
     """A hint for an error: "did you mean X?" where one of the known names is near, else what is known."""
     ends = {key.rsplit(".", 1)[-1]: key for key in known}
@@ -157,6 +162,13 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever either version of YAML would take for more than text."""
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )

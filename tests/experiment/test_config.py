@@ -205,6 +205,21 @@ def test_the_yaml_of_a_config_gives_an_equal_config(tmp_path: Path) -> None:
         recipe=Recipe(learning_rate=1e-7, clip_norm=float("inf"), flip="no", milestones=(), nesterov=False),
     )  # fmt: skip
     assert parse(preset(tmp_path, to_yaml(config))) == config
+    for name in (
+        "1e3",
+        "12345e678901",
+        "on",
+        "0x1f",
+        "1_0",
+        "null",
+        "~",
+        "- a",
+        "a: b",
+        "2001-01-01",
+        "=",
+        "caf\u00e9",
+    ):
+        assert parse(preset(tmp_path, to_yaml(DistilConfig(name=name)))).name == name
     assert parse(preset(tmp_path, to_yaml(DistilConfig()))) == DistilConfig()
 
 
