@@ -87,6 +87,17 @@ def open_task(text: str | Path, *, resolution: int, data_root: Path | None = Non
         ValueError: unknown name, class range outside the set, fewer than two classes, a class without training images,
             or nothing to evaluate on.
     """
+    source, plan = _find(text, data_root, seed)
+    return _build(source, plan, resolution, seed)
+
+
+def task_id(text: str | Path, *, data_root: Path | None = None) -> str:
+    """Id that a task has once it is open, found without decoding an image; arguments and errors as in `open_task`."""
+    return _find(text, data_root, seed=0)[1].id
+
+
+def _find(text: str | Path, data_root: Path | None, seed: int) -> tuple[Source, _Plan]:
+    """Where the images of a task are, and which of them it has."""
     whole = is_path(text) and Path(text).expanduser().exists()
     ranged = None if whole else re.fullmatch(r"(.+)/(\d+)-(\d+)", str(text))
     numbered = None if whole else re.fullmatch(r"(.+)/(\d+)", str(text))
@@ -100,7 +111,7 @@ def open_task(text: str | Path, *, resolution: int, data_root: Path | None = Non
         plan = _class_range(source, int(ranged[2]), int(ranged[3]))
     else:
         plan = _whole(source)
-    return _build(source, plan, resolution, seed)
+    return source, plan
 
 
 def _refuse_number(name: str, text: str, data_root: Path | None) -> None:

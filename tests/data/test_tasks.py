@@ -8,7 +8,7 @@ from pictures import encode
 from PIL import Image
 
 from common.data.open import open_dataset, open_source
-from common.data.tasks import Task, open_task
+from common.data.tasks import Task, open_task, task_id
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,13 @@ def test_half_of_the_digits_make_a_task() -> None:
     assert (task.id, task.class_names) == ("digits/5-9", ("5", "6", "7", "8", "9"))
     assert task.images.shape[1:] == (3, 16, 16)
     assert not task.flip
+
+
+def test_the_id_is_known_before_anything_is_decoded(tiny_root: Path, tmp_path: Path) -> None:
+    for text in ("digits", "digits/2-5", "tiny_imagenet", "tiny_imagenet/3", "tiny_imagenet/0-1"):
+        assert task_id(text, data_root=tiny_root) == open_task(text, resolution=2, data_root=tiny_root).id
+    with pytest.raises(FileNotFoundError, match="cub is not in"):
+        task_id("cub", data_root=tmp_path)
 
 
 def test_the_data_root_comes_from_the_environment(tiny_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
