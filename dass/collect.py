@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from common.experiment.parallel import Job, map_resumable
 
 from common.data.tasks import open_task
 from common.experiment.config import StepConfig, digest, to_dict
 from common.experiment.device import resolve_device
+from common.experiment.parallel import Job, map_resumable
 from common.experiment.run import open_run
 from common.kd.recipe import Recipe
 from common.kd.remap import RemapKind
@@ -27,6 +27,8 @@ from dass.students import PoolJob, Workers, distil_missing, draw_pool, recipe_di
 from dass.teachers import TINY_IMAGENET_TEACHER_RECIPE, fit_teacher, slug
 
 _LOG = logging.getLogger(__name__)
+
+_PRODUCTS = ("teachers", "scratch", "database", "records.sqlite*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,7 @@ class _TeacherJob:
 def collect(cfg: CollectConfig) -> None:
     """Run the step."""
     folder = cfg.out or Path("exp/dass/collect/database")
-    with open_run(folder, program="dass", step="collect", config=cfg) as run:
+    with open_run(folder, program="dass", step="collect", config=cfg, products=_PRODUCTS) as run:
         if run.result is None:
             print(f"{len(cfg.tasks)} tasks, {cfg.pool.num_students} students of each, into {folder}")
             teachers = _train_teachers(cfg, folder / "teachers")
@@ -103,6 +105,7 @@ def collect(cfg: CollectConfig) -> None:
             run.finish({"tasks": {table.task: _summary(table) for table in tables}})
         else:
             print(f"{folder} is finished; --restart collects anew")
+        assert run.result is not None
         for task, summary in run.result["tasks"].items():
             print(
                 f"{task}: teacher {100 * summary['teacher']:.2f} %, students mean {100 * summary['mean']:.2f} % "

@@ -26,7 +26,6 @@ _PER_STUDENT = (
     "final_loss",
     "num_params",
     "macs",
-    "seconds",
     "seed_best_accuracy",
 )
 _COUNTS = ("num_params", "macs")
@@ -54,7 +53,6 @@ class TaskTable:
         final_loss: (N,) validation loss after the last epoch; NaN where it is unknown.
         num_params: (N,) int64; 0 where it is unknown.
         macs: (N,) int64 for one image; 0 where it is unknown.
-        seconds: (N,) of training one student, mean over seeds; NaN where it is unknown.
         seed_best_accuracy: (N, num_seeds), the column means of which are `best_accuracy`; how far two seeds agree
             bounds what any predictor can reach.
         teacher_actmap: (1, C, h, w).
@@ -81,7 +79,6 @@ class TaskTable:
     final_loss: Tensor
     num_params: Tensor
     macs: Tensor
-    seconds: Tensor
     seed_best_accuracy: Tensor
     teacher_actmap: Tensor
     teacher_enc: Tensor

@@ -6,16 +6,16 @@ Source: Lee et al., ICLR 2023, knowledge distillation of the searched student.
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from common.experiment.parallel import Job, map_resumable
 from torch import nn
 
 from common.data.tasks import Task, open_task
 from common.experiment.config import StepConfig, UsageError, to_dict
 from common.experiment.device import resolve_device
 from common.experiment.files import read_json, write_text
+from common.experiment.parallel import Job, map_resumable
 from common.experiment.run import Run, open_run
 from common.kd.evaluate import predict
 from common.kd.recipe import Recipe
@@ -46,7 +46,7 @@ class DistillConfig(StepConfig):
     space: ResNetSpace = field(default_factory=ResNetSpace)
     """Where the student comes from."""
     arch: str | None = None
-    """The student, like `18-32_36_72-128-100_144-256`; none takes the best one of `search` on this dataset."""
+    """The student, like `18-32_36_72-128-104_144-256`; none takes the best one of `search` on this dataset."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     """The teacher; trained first when there is none."""
     pr_type: RemapKind = "copy_paste_first"
@@ -89,7 +89,7 @@ def distill(cfg: DistillConfig) -> None:
     """Run the step."""
     task = open_task(cfg.data, resolution=cfg.resolution, data_root=cfg.data_root, seed=cfg.seed)
     folder = cfg.out or Path("exp/dass/distill") / slug(task.id)
-    with open_run(folder, program="dass", step="distill", config=cfg) as run:
+    with open_run(folder, program="dass", step="distill", config=cfg, products=[_student_file("*")]) as run:
         if run.result is None:
             arch = cfg.arch or _found_student(task.id, cfg)
             cfg.space.parse(arch)
@@ -158,7 +158,7 @@ def _distil_all(cfg: DistillConfig, arch: str, teacher: str, folder: Path) -> No
     )
 
 
-def _student_file(seed: int) -> str:
+def _student_file(seed: int | Literal["*"]) -> str:
     return f"student-seed{seed}.safetensors"
 
 
@@ -234,7 +234,7 @@ def _finish(cfg: DistillConfig, task: Task, arch: str, teacher: str, run: Run) -
         teacher_run=teacher_run,
         students=[StudentRuns(network=network_facts("student", cfg.space, cfg.space.parse(arch), task), runs=runs)],
         predictions=_predictions(students[cfg.seeds[0]].network, task),
-        settings=settings_of(cfg.recipe) | {"weights taken over": cfg.pr_type},
+        settings=settings_of(to_dict(cfg.recipe)) | {"weights taken over": cfg.pr_type},
         commands=commands_of(run.folder, "distill"),
     )
     write_text(run.folder / "report.html", distill_page(facts))

@@ -20,16 +20,17 @@ from common.spaces.resnet import ResNetArch, ResNetSpace, check_resolution
 from dass.collect import PoolConfig, architectures_of, collect_task
 from dass.database import TaskTable, load_database, save_table
 from dass.facts import commands_of
-from dass.meta_train import SHIPPED_DATABASE
 from dass.networks import load_network
 from dass.predictor import load_predictor
 from dass.report import evaluate_page
 from dass.report_inputs import Correlation, EvaluateFacts, RankingFacts
-from dass.search import SHIPPED_PREDICTOR, check_predictor, predictor_card, rank
+from dass.search import check_predictor, predictor_card, rank
+from dass.shipped import SHIPPED_DATABASE, SHIPPED_PREDICTOR
 from dass.students import Workers
 from dass.teachers import TEACHER_RECIPE, TeacherConfig, slug
 from dass.train_teacher import ensure_teacher
 
+_PRODUCTS = ("scratch", "tables", "records.sqlite*")
 UNSEEN = ("cub", "dtd", "quickdraw", "stanford_cars")
 
 
@@ -67,7 +68,7 @@ def evaluate(cfg: EvaluateConfig) -> None:
     check_predictor(artifact, cfg.space, cfg.resolution, cfg.predictor)
     exclude = _unseen_only(cfg)
     folder = cfg.out or Path("exp/dass/evaluate") / slug("-".join(cfg.tasks))
-    with open_run(folder, program="dass", step="evaluate", config=cfg) as run:
+    with open_run(folder, program="dass", step="evaluate", config=cfg, products=_PRODUCTS) as run:
         if run.result is None:
             results, rankings = {}, []
             for name in cfg.tasks:

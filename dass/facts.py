@@ -1,5 +1,6 @@
 """From what the steps know to what their pages show."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,6 @@ from typing import Any
 import torch
 
 from common.data.tasks import Task
-from common.experiment.config import to_dict
-from common.kd.recipe import Recipe
 from common.report import Curve
 from common.spaces.resnet import ResNetArch, ResNetSpace
 from dass.report_inputs import DatasetFacts, NetworkFacts, RunFacts
@@ -83,14 +82,23 @@ def run_facts(
     )
 
 
-def settings_of(recipe: Recipe) -> dict[str, str]:
-    """What differs from one recipe to another, as text."""
-    return {name.replace("_", " "): _shown(value) for name, value in to_dict(recipe).items() if value is not None}
+def read_curves(folder: Path) -> dict[tuple[str, str], Curve]:
+    """The course of each (split, name) in a run's `metrics.csv`."""
+    points: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            points.setdefault((row["split"], row["name"]), []).append((int(row["step"]), float(row["value"])))
+    return {key: Curve(*zip(*values, strict=True)) for key, values in points.items()}
+
+
+def settings_of(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Settings as text, without those that are not set."""
+    return {name.replace("_", " "): _shown(value) for name, value in settings.items() if value is not None}
 
 
 def commands_of(folder: Path, step: str, next_step: str | None = None) -> dict[str, str]:
     """The command that repeats a run, and the one that goes on from it."""
-    commands = {"Repeat this run": f"python -m dass {step} --config {folder / 'config.yaml'} --out {folder} --restart"}
+    commands = {"Repeat this run": f"python -m dass {step} --config {folder / 'config.yaml'} --restart"}
     if next_step is not None:
         commands["Go on"] = next_step
     return commands

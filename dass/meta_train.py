@@ -3,18 +3,23 @@
 Source: Lee et al., ICLR 2023, released code; ours starts from its own weights and keeps the learned step sizes.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from common.experiment.config import StepConfig, digest
+from common.experiment.config import StepConfig
 from common.experiment.device import resolve_device
+from common.experiment.files import write_text
 from common.experiment.run import Run, open_run
 from dass.database import TaskTable, load_database, split_by_role
 from dass.episodes import to_tensors
+from dass.facts import commands_of, read_curves, settings_of
 from dass.meta_training import MetaLearner, MetaLearning, meta_train, validate
 from dass.predictor import PredictorArtifact, PredictorConfig, PredictorSizes, new_predictor, save_predictor
+from dass.report import meta_train_page
+from dass.report_inputs import MetaTrainFacts, TaskFacts
+from dass.shipped import SHIPPED_DATABASE
 
 FILE_NAME = "predictor.safetensors"
 
@@ -23,7 +28,7 @@ FILE_NAME = "predictor.safetensors"
 class MetaTrainConfig(StepConfig, MetaLearning):
     """Meta-train the predictor on a database of tasks."""
 
-    database: Path = Path("checkpoints/dass/database")
+    database: Path = SHIPPED_DATABASE
     """Folder with one file a task, as `collect` and `import-official` write them."""
     meta_train_tasks: tuple[str, ...] = ()
     """Tasks to learn from; none given means all that are in no other role."""
@@ -48,14 +53,14 @@ def run_meta_train(cfg: MetaTrainConfig) -> None:
     folder = cfg.out or Path("exp/dass/meta-train") / f"{cfg.predictor.input_type.lower()}-seed{cfg.seed}"
     print(f"meta-train: {cfg.num_episodes} episodes on {cfg.database} -> {folder}")
     tables = load_database(cfg.database)
-    with open_run(folder, program="dass", step="meta-train", config=cfg) as run:
+    with open_run(folder, program="dass", step="meta-train", config=cfg, products=[FILE_NAME]) as run:
         if run.result is None:
             _train(cfg, tables, run)
         else:
             print(f"{folder} is finished; --restart begins anew")
         assert run.result is not None
         print(_summary(run.result))
-    print(f"next: python -m dass search --predictor {folder / FILE_NAME} --dataset NAME --teacher FILE")
+    print(f"report: {folder / 'report.html'}\nnext: python -m dass search --predictor {folder / FILE_NAME} --data NAME")
 
 
 def _train(cfg: MetaTrainConfig, tables: Mapping[str, TaskTable], run: Run) -> None:
@@ -87,7 +92,42 @@ def _train(cfg: MetaTrainConfig, tables: Mapping[str, TaskTable], run: Run) -> N
     if test:
         result["test"] = validate(learner, [prepared[table.task] for table in test], cfg).as_dict()
     save_predictor(run.folder / FILE_NAME, _artifact(cfg, learner.cpu(), any_table, result))
+    run.flush()
+    write_text(run.folder / "report.html", meta_train_page(_facts(cfg, run, train, valid, test)))
     run.finish(result)
+
+
+def _facts(
+    cfg: MetaTrainConfig,
+    run: Run,
+    train: Sequence[TaskTable],
+    valid: Sequence[TaskTable],
+    test: Sequence[TaskTable],
+) -> MetaTrainFacts:
+    curves = read_curves(run.folder)
+    means = curves["valid", "spearman"]
+    kept = max(range(len(means.values)), key=lambda i: means.values[i])
+    roles = (("meta-train", train), ("meta-valid", valid), ("meta-test", test))
+    return MetaTrainFacts(
+        losses=curves["train", "loss"],
+        validation={table.task: curves["valid", f"spearman/{table.task}"] for table in valid},
+        kept=(int(means.steps[kept]), means.values[kept]),
+        database=[
+            TaskFacts(
+                name=table.description,
+                role=role,
+                teacher_accuracy=table.teacher_best_accuracy,
+                accuracies=table.best_accuracy,
+            )
+            for role, tables in roles
+            for table in tables
+        ],
+        settings=settings_of({**asdict(cfg.predictor), **{f.name: getattr(cfg, f.name) for f in fields(MetaLearning)}}),
+        num_undefined=int(sum(curves["valid", "undefined"].values)),
+        commands=commands_of(
+            run.folder, "meta-train", f"python -m dass search --data NAME --predictor {run.folder / FILE_NAME}"
+        ),
+    )
 
 
 def _test_tables(cfg: MetaTrainConfig, tables: Mapping[str, TaskTable]) -> list[TaskTable]:
@@ -119,7 +159,6 @@ def _artifact(
             "label": cfg.label,
             "num_episodes": cfg.num_episodes,
             "first_order": cfg.first_order,
-            "config_digest": digest(cfg),
             **result,
         },
     )

@@ -6,7 +6,7 @@ Source: Lee et al., ICLR 2023, rapid search on unseen datasets.
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,9 @@ from dass.predictor import PredictorArtifact, load_predictor, probe_digest
 from dass.probe import embed, make_probe
 from dass.report import search_page
 from dass.report_inputs import SearchFacts
+from dass.shipped import SHIPPED_PREDICTOR
 from dass.teachers import TeacherConfig, slug
 from dass.train_teacher import ensure_teacher
-
-SHIPPED_PREDICTOR = Path(__file__).resolve().parents[1] / "checkpoints" / "dass" / "predictor.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +93,12 @@ def search(cfg: SearchConfig) -> None:
     candidates = draw_candidates(cfg, task)
     teacher_file = ensure_teacher(cfg, cfg.teacher, task, cfg.space, cfg.data)
     folder = cfg.out or search_folder(task.id)
-    with open_run(folder, program="dass", step="search", config=cfg) as run:
-        if run.result is None:
-            print(f"scoring {len(candidates)} students of {task.description}, into {folder}", flush=True)
-            teacher = load_network(teacher_file)
-            ranking = rank(artifact, teacher, cfg.space, candidates, step_size=cfg.step_size_reset, gpu=cfg.gpu)
-            _finish(cfg, task, teacher, teacher_file, artifact, ranking, run)
-        assert run.result is not None
-        _report(run.result, cfg, folder)
+    anew = replace(cfg, restart=True)  # it takes seconds, and the teacher may be another one by now
+    with open_run(folder, program="dass", step="search", config=anew) as run:
+        print(f"scoring {len(candidates)} students of {task.description}, into {folder}", flush=True)
+        teacher = load_network(teacher_file)
+        ranking = rank(artifact, teacher, cfg.space, candidates, step_size=cfg.step_size_reset, gpu=cfg.gpu)
+        _report(_finish(cfg, task, teacher, teacher_file, artifact, ranking, run), cfg, folder)
 
 
 def search_folder(task: str) -> Path:
@@ -227,7 +224,7 @@ def _finish(
     artifact: PredictorArtifact,
     ranking: Ranking,
     run: Run,
-) -> None:
+) -> dict[str, Any]:
     space, prediction = cfg.space, ranking.prediction
     chosen = ranking.order[: cfg.top_k].tolist()
     students = [
@@ -252,7 +249,7 @@ def _finish(
         commands=commands_of(run.folder, "search", next_step=next_step),
     )
     write_text(run.folder / "report.html", search_page(facts))
-    run.finish(
+    return run.finish(
         {
             "task": task.id,
             "description": task.description,

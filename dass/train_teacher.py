@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from common.data.tasks import Task, open_task
 from common.experiment.config import StepConfig, to_dict
@@ -17,7 +17,7 @@ from common.experiment.files import write_text
 from common.experiment.run import Run, open_run
 from common.kd.recipe import Recipe
 from common.kd.teacher import is_named_teacher, load_teacher
-from common.kd.trainer import train
+from common.kd.trainer import Log, train
 from common.spaces.resnet import ResNetSpace, check_resolution
 from common.store.weights import save_weights
 from dass.facts import commands_of, dataset_facts, network_facts, run_facts, settings_of
@@ -57,7 +57,7 @@ def train_teacher(cfg: TrainTeacherConfig) -> Path:
     """Run the step; returns the teacher's file."""
     task = open_task(cfg.data, resolution=cfg.resolution, data_root=cfg.data_root, seed=cfg.seed)
     folder = cfg.out or teacher_folder(task.id)
-    with open_run(folder, program="dass", step="train-teacher", config=cfg) as run:
+    with open_run(folder, program="dass", step="train-teacher", config=cfg, products=[TEACHER_FILE]) as run:
         if run.result is None:
             print(f"teacher of {task.description}: {len(task.train)} training images, into {folder}", flush=True)
             if cfg.model == "resnet":
@@ -112,7 +112,7 @@ def _train_resnet(cfg: TrainTeacherConfig, task: Task, run: Run) -> None:
         device=resolve_device(cfg.gpu),
         file=run.folder / TEACHER_FILE,
         checkpoint=run.checkpoint / "training.pt",
-        log=lambda step, _, values: run.log(step, values),
+        log=_logger(run),
     )
     facts = network_facts("teacher", cfg.space, teacher.arch, task, accuracy=teacher.best_accuracy)
     _finish(cfg, task, run, facts, curve, _accuracies(teacher))
@@ -130,7 +130,7 @@ def _train_timm(cfg: TrainTeacherConfig, task: Task, run: Run) -> None:
         device=device,
         seed=cfg.seed,
         checkpoint=run.checkpoint / "training.pt",
-        log=lambda step, _, values: run.log(step, values),
+        log=_logger(run),
         description=f"{cfg.model} on {task.id}",
     )[0]
     metadata = {"kind": "timm-network", "model": cfg.model, "task": task.id}
@@ -140,6 +140,16 @@ def _train_timm(cfg: TrainTeacherConfig, task: Task, run: Run) -> None:
     )
     accuracies = {n: getattr(outcome, f"{n}_accuracy") for n in ("best", "final", "initial")}
     _finish(cfg, task, run, facts, outcome.curve, accuracies)
+
+
+def _logger(run: Run) -> Log:
+    """Writes an epoch's measures at once: the trainer keeps its state in a file of its own."""
+
+    def log(step: int, prefix: str, values: dict[str, Tensor | float]) -> None:
+        run.log(step, values)
+        run.flush()
+
+    return log
 
 
 def _num_params(network: nn.Module) -> int:
@@ -162,7 +172,7 @@ def _finish(
         dataset=dataset_facts(task),
         teacher=network,
         run=run_facts(cfg.seed, accuracies, curve),
-        settings=settings_of(cfg.recipe),
+        settings=settings_of(to_dict(cfg.recipe)),
         commands=commands_of(run.folder, "train-teacher", next_step=f"python -m dass search --data {cfg.data}"),
     )
     write_text(run.folder / "report.html", teacher_page(facts))

@@ -29,7 +29,7 @@ class Step:
 
     config: type
     """Config of the step, a `StepConfig`."""
-    run: Callable[[Any], None]
+    run: Callable[[Any], object]
     """Does the step; prints its results."""
     help: str
     """What the step does, in one line."""

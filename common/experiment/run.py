@@ -6,7 +6,7 @@ import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -183,7 +183,7 @@ class Run:
         return f"delete {path} or pass --restart to begin anew"
 
 
-def open_run(folder: Path, *, program: str, step: str, config: Any) -> Run:
+def open_run(folder: Path, *, program: str, step: str, config: Any, products: Sequence[str] = ()) -> Run:
     """Open the folder of a run: a new one, one to go on with, or a finished one (then `run.result` is not None).
 
     Args:
@@ -191,6 +191,7 @@ def open_run(folder: Path, *, program: str, step: str, config: Any) -> Run:
         program: package of the command.
         step: name of the step.
         config: dataclass; its field `restart`, if there is one, removes what an earlier run left in the folder.
+        products: glob patterns of what the step itself writes into the folder, removed with it.
 
     Raises:
         UsageError: the folder holds a run of another command or with other settings; the message lists them.
@@ -201,7 +202,7 @@ def open_run(folder: Path, *, program: str, step: str, config: Any) -> Run:
     lock = _lock_folder(folder)
     try:
         if getattr(config, "restart", False):
-            _remove_run(folder)
+            _remove_run(folder, products)
         for unfinished in [*folder.glob(f".*{TEMPORARY_SUFFIX}"), *folder.glob(f"checkpoint/.*{TEMPORARY_SUFFIX}")]:
             unfinished.unlink(missing_ok=True)
         if (folder / "config.yaml").exists():
@@ -232,16 +233,14 @@ def _lock_folder(folder: Path) -> int:
     return lock
 
 
-def _remove_run(folder: Path) -> None:
-    """Remove what a run leaves in its folder, and nothing else."""
-    for name in _OWN:
-        path = folder / name
+def _remove_run(folder: Path, products: Sequence[str]) -> None:
+    """Remove what a run leaves in its folder, the mark of being finished first, and nothing else."""
+    patterns = ("result.json", *_OWN, "events.out.tfevents.*", *products)
+    for path in [path for pattern in patterns for path in folder.glob(pattern)]:
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    for events in folder.glob("events.out.tfevents.*"):
-        events.unlink(missing_ok=True)
 
 
 def _describe_run(folder: Path, program: str, step: str, config: Any) -> None:

@@ -44,7 +44,6 @@ def _make_table(task: str = "cub", *, num: int = 12, seed: int = 0, side: int = 
         "final_loss": torch.rand(num, generator=random),
         "num_params": torch.arange(num) + 1000,
         "macs": torch.arange(num) + 2**40,
-        "seconds": torch.rand(num, generator=random),
         "seed_best_accuracy": seeds,
         "teacher_actmap": torch.randn(1, 16, side, side, generator=random).relu(),
         "teacher_enc": torch.ones(1, 21),

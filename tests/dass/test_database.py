@@ -20,7 +20,6 @@ TENSORS = [
     "final_loss",
     "num_params",
     "macs",
-    "seconds",
     "seed_best_accuracy",
     "teacher_actmap",
     "teacher_enc",
