@@ -1,0 +1,111 @@
+import dataclasses
+import importlib
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.experiment.commands import Step
+from common.experiment.config import StepConfig, parse_config
+from common.experiment.presets import from_yaml, read_preset
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "configs").glob("*/*.yaml"))
+
+WHERE_NOT_HOW = {field.name for field in dataclasses.fields(StepConfig)} - {"seed"} | {
+    *("data", "arch", "teacher.file", "predictor", "database"),
+}
+"""Fields that say on what and where a step works; a preset says how."""
+
+
+def steps_of(file: Path) -> Mapping[str, Step]:
+    steps: Mapping[str, Step] = importlib.import_module(f"{file.parent.name}.__main__").STEPS
+    return steps
+
+
+def sections() -> list[Any]:
+    return [
+        pytest.param(file, step, id=f"{file.parent.name}-{file.stem}-{step}")
+        for file in FILES
+        for step in from_yaml(file.read_text())
+    ]
+
+
+def parse(file: Path, step: str, argv: list[str]) -> Any:
+    steps = steps_of(file)
+    return parse_config(steps[step].config, argv, program=file.parent.name, step=step, steps=list(steps))
+
+
+def leaves_of(config: type, prefix: str = "") -> Iterator[str]:
+    for name, hint in typing.get_type_hints(config).items():
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            yield from leaves_of(hint, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def keys_of(section: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in section.items():
+        if isinstance(value, dict):
+            yield from keys_of(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def test_every_method_ships_both_presets() -> None:
+    methods = {file.parent.name for file in ROOT.glob("*/__main__.py")}
+    assert {(file.parent.name, file.stem) for file in FILES} == {(m, p) for m in methods for p in ("cpu", "paper")}
+
+
+@pytest.mark.parametrize(("file", "step"), sections())
+def test_every_section_of_a_preset_is_a_step_that_takes_it(file: Path, step: str) -> None:
+    assert step in steps_of(file), f"{file}: {step} is no step"
+    config = parse(file, step, ["--config", str(file)])
+    if file.stem == "cpu" and step != "meta-train":
+        assert config.resolution == 32, "the shipped predictor reads 32 px"
+
+
+def test_steps_of_the_cpu_preset_agree_on_the_teacher() -> None:
+    file = ROOT / "configs/dass/cpu.yaml"
+    parsed = {step: parse(file, step, ["--config", str(file)]) for step in from_yaml(file.read_text())}
+    assert len({config.space for step, config in parsed.items() if step != "meta-train"}) == 1
+    recipe = parsed["train-teacher"].recipe
+    assert recipe == parsed["search"].teacher.recipe == parsed["distill"].teacher.recipe
+    assert recipe == parsed["collect"].teacher_recipe == parsed["evaluate"].teacher_recipe
+
+
+@pytest.mark.parametrize(("file", "step"), [p for p in sections() if p.values[0].stem == "paper"])
+def test_the_paper_preset_says_the_defaults_in_full(file: Path, step: str) -> None:
+    steps = steps_of(file)
+    assert parse(file, step, ["--config", str(file)]) == parse(file, step, [])
+    said = set(keys_of(read_preset(file, step, list(steps))))
+    assert said == set(leaves_of(steps[step].config)) - WHERE_NOT_HOW
+
+
+def test_the_paper_preset_holds_the_published_numbers() -> None:
+    file = ROOT / "configs/dass/paper.yaml"
+    train, collect, meta, search, distill, evaluate = (
+        parse(file, step, ["--config", str(file)])
+        for step in ("train-teacher", "collect", "meta-train", "search", "distill", "evaluate")
+    )
+    for config in (train, collect, search, distill, evaluate):
+        assert (config.resolution, config.space.teacher_widths, config.space.max_depth) == (64, (32, 64, 128, 256), 5)
+    for recipe, rate in ((train.recipe, 0.01), (collect.teacher_recipe, 0.05), (evaluate.teacher_recipe, 0.01)):
+        assert (recipe.loss, recipe.epochs, recipe.learning_rate, recipe.label_smoothing) == ("ce", 180, rate, 0.1)
+    for recipe in (collect.pool.recipe, distill.recipe, evaluate.pool.recipe):
+        assert (recipe.loss, recipe.epochs, recipe.learning_rate, recipe.label_smoothing) == ("kd", 50, 0.05, 0.0)
+        assert (recipe.temperature, recipe.alpha) == (6.0, 0.5)
+    for recipe in (train.recipe, collect.teacher_recipe, collect.pool.recipe, distill.recipe, search.teacher.recipe):
+        assert (recipe.batch_size, recipe.validate_every, recipe.epoch_images, recipe.views) == (64, 5, None, 0)
+        assert (recipe.optimizer, recipe.momentum, recipe.nesterov, recipe.weight_decay) == ("sgd", 0.9, True, 3e-5)
+        assert recipe.schedule == "cosine"
+    assert (collect.pool.num_students, evaluate.pool.num_students) == (100, 50)
+    assert (collect.pool.pr_type, distill.pr_type, distill.seeds) == ("copy_paste_first",) * 2 + ((1, 2, 3),)
+    assert collect.tasks == tuple(f"tiny_imagenet/{k}" for k in range(10))
+    assert meta.meta_valid_tasks == ("tiny_imagenet/8", "tiny_imagenet/9")
+    assert (meta.num_episodes, meta.num_queries, meta.validate_every, meta.learning_rate) == (1000, 50, 20, 5e-4)
+    assert (meta.first_order, meta.step_size, meta.learn_step_size, meta.num_inner_updates) == (False, 0.005, True, 1)
+    assert (meta.adapt, meta.label, meta.seed) == (True, "best", 2)
+    assert dataclasses.astuple(meta.predictor) == (128, 256, 64, "STA")
