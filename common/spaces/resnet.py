@@ -85,7 +85,7 @@ class ResNetSpace:
         choices = len(MULTIPLIERS)
         free = sum(choices**depth for depth in range(1, self.max_depth + 1))
         pinned = sum(choices ** (depth - 1) for depth in range(1, self.max_depth + 1))
-        return pinned**NUM_STAGES if self.pin == "stage" else free ** (NUM_STAGES - 1) * pinned
+        return int(pinned**NUM_STAGES if self.pin == "stage" else free ** (NUM_STAGES - 1) * pinned)
 
     def sample(self, num: int, generator: torch.Generator) -> list[ResNetArch]:
         """Draw with replacement: depth uniform for each stage, multiplier uniform for each block.
@@ -139,7 +139,7 @@ class ResNetSpace:
         return arch
 
     def parse(self, text: str) -> ResNetArch:
-        """Read `18-32_36_72-128-100_144-256`: blocks joined by `-`, stages by `_`.
+        """Read `18-32_36_72-128-104_144-256`: blocks joined by `-`, stages by `_`.
 
         Raises:
             ValueError: the text is malformed or lies outside the space.
@@ -164,12 +164,15 @@ class ResNetSpace:
 
         Returns:
             (len(archs), code_length) float32; 181 numbers in the published space.
+
+        Raises:
+            ValueError: an architecture lies outside the space and has no code.
         """
         codes = torch.zeros(len(archs), self.code_length)
         codes[:, 0] = 1
         rows, columns = [], []
         for row, arch in enumerate(archs):
-            for stage, widths in enumerate(arch.widths):
+            for stage, widths in enumerate(self.validate(arch).widths):
                 for block, width in enumerate(widths):
                     multiplier = width * 16 // self.teacher_widths[stage] - 8
                     rows.append(row)
@@ -188,7 +191,7 @@ class ResNetSpace:
         """
         if codes.ndim != 2 or codes.shape[1] != self.code_length:
             raise ValueError(f"codes of shape {tuple(codes.shape)}; (N, {self.code_length}) is needed for {self.name}")
-        slots = codes[:, 1:].unflatten(1, (NUM_STAGES, self.max_depth, len(MULTIPLIERS)))
+        slots = codes[:, 1:].reshape(-1, NUM_STAGES, self.max_depth, len(MULTIPLIERS))
         archs = []
         for slot in slots:
             stages = [slot[stage, slot[stage].any(-1)].argmax(-1).tolist() for stage in range(NUM_STAGES)]

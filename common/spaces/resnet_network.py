@@ -22,12 +22,11 @@ def match_shortcut(x: Tensor, num_channels: int, stride: int) -> Tensor:
     Returns:
         (B, num_channels, H / stride, W / stride).
     """
+    x = x[:, :num_channels]
+    if stride == 2:
+        x = F.max_pool2d(x, 2)  # before the padding: zeros stay zeros, and need no pooling
     missing = num_channels - x.shape[1]
-    if missing > 0:
-        x = F.pad(x, (0, 0, 0, 0, 0, missing))
-    elif missing < 0:
-        x = x[:, :num_channels]
-    return F.max_pool2d(x, 2) if stride == 2 else x
+    return F.pad(x, (0, 0, 0, 0, 0, missing)) if missing else x
 
 
 class ResidualBlock(nn.Module):
