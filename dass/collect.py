@@ -96,13 +96,12 @@ def collect(cfg: CollectConfig) -> None:
         if run.result is None:
             print(f"{len(cfg.tasks)} tasks, {cfg.pool.num_students} students of each, into {folder}")
             teachers = _train_teachers(cfg, folder / "teachers")
-            tables = [
-                collect_task(task, teachers[task], cfg.space, cfg.pool, cfg.workers, cfg=cfg, folder=folder)
-                for task in cfg.tasks
-            ]
-            for table in tables:
+            summaries = {}
+            for task in cfg.tasks:
+                table = collect_task(task, teachers[task], cfg.space, cfg.pool, cfg.workers, cfg=cfg, folder=folder)
                 save_table(folder / "database" / f"{slug(table.task)}.safetensors", table)
-            run.finish({"tasks": {table.task: _summary(table) for table in tables}})
+                summaries[table.task] = _summary(table)
+            run.finish({"tasks": summaries})
         else:
             print(f"{folder} is finished; --restart collects anew")
         assert run.result is not None
