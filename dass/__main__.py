@@ -9,6 +9,7 @@ from dass.evaluate import EvaluateConfig, evaluate
 from dass.import_official import ImportConfig, import_official
 from dass.meta_train import MetaTrainConfig, run_meta_train
 from dass.official_flags import translate
+from dass.rank_imported import RankConfig, rank_imported
 from dass.search import SearchConfig, search
 from dass.train_teacher import TrainTeacherConfig, train_teacher
 
@@ -20,6 +21,7 @@ STEPS = {
     "distill": Step(DistillConfig, distill, "train the chosen student from its teacher"),
     "evaluate": Step(EvaluateConfig, evaluate, "compare the ranking with students that were really distilled"),
     "import-official": Step(ImportConfig, import_official, "bring files of the official release into our formats"),
+    "rank-imported": Step(RankConfig, rank_imported, "rank imported candidates with an imported predictor"),
 }
 
 if __name__ == "__main__":

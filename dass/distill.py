@@ -19,7 +19,7 @@ from common.experiment.parallel import Job, map_resumable
 from common.experiment.run import Run, open_run
 from common.kd.evaluate import predict
 from common.kd.recipe import Recipe
-from common.kd.remap import RemapKind, remap
+from common.kd.remap import RemapKind
 from common.kd.teacher import is_named_teacher
 from common.kd.trainer import train
 from common.spaces.resnet import ResNetSpace, check_resolution
@@ -28,7 +28,7 @@ from dass.networks import TrainedNetwork, load_network, save_network
 from dass.report import distill_page
 from dass.report_inputs import DistillFacts, NetworkFacts, PredictionFacts, RunFacts, StudentRuns
 from dass.search import search_folder
-from dass.students import Workers
+from dass.students import Workers, new_student
 from dass.teachers import TeacherConfig, any_teacher, slug
 from dass.train_teacher import ensure_teacher
 
@@ -205,13 +205,11 @@ def _distil_one(job: _StudentJob) -> None:
 
 def _new_network(job: _StudentJob, task: Task, device: torch.device) -> nn.Module:
     arch = job.space.parse(job.arch)
+    if not is_named_teacher(job.teacher):
+        return new_student(load_network(Path(job.teacher)), job.space, arch, job.pr_type, job.seed).to(device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
-        network = job.space.build(arch, task.num_classes, task.resolution)
-    if not is_named_teacher(job.teacher):
-        trained = load_network(Path(job.teacher))
-        remap(trained.network.state_dict(), trained.arch, network, arch, job.pr_type)
-    return network.to(device)
+        return job.space.build(arch, task.num_classes, task.resolution).to(device)
 
 
 def _finish(cfg: DistillConfig, task: Task, arch: str, teacher: str, run: Run) -> None:

@@ -1,12 +1,13 @@
 """Functional embeddings: what a remapped, untrained student answers to one fixed input.
 
 A student that took the teacher's weights is a sub-network of the teacher, so it runs from views of the teacher's
-tensors; no module is built or initialised.
+tensors; no module is built or initialised. Students that begin with the same blocks share the computation of these.
 
 Source: Lee et al., ICLR 2023, distillation-aware encoding (stage-4 map of a fixed noise image).
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from common.experiment.progress import track
 from common.experiment.seeds import generator
-from common.kd.remap import RemapKind, remapped_state
+from common.kd.remap import RemapKind, block_offset, remapped_state
 from common.spaces.resnet import ResNetArch
 from common.spaces.resnet_network import STAGE_STRIDES, match_shortcut
 
@@ -56,23 +57,60 @@ def embed(
         raise ValueError(
             "pr_type random_init takes no weights from the teacher, so there is no embedding to predict from"
         )
-    maps = [
-        _stage4(remapped_state(teacher_state, teacher, arch, kind), arch, probe)
-        for arch in track(archs, description=description)
+    if not archs:
+        return probe.new_zeros(0, teacher.widths[-1][-1], *(side // 8 for side in probe.shape[-2:]))
+    plans = [_blocks(arch, teacher, kind) for arch in archs]
+    maps: dict[int, Tensor] = {}
+    path: list[tuple[_Block, Tensor]] = []
+    for index in track(sorted(range(len(archs)), key=plans.__getitem__), description=description):
+        state = remapped_state(teacher_state, teacher, archs[index], kind)
+        path = _extended(path, plans[index], state, probe)
+        maps[index] = path[-1][1]
+    return torch.cat([maps[index] for index in range(len(archs))])
+
+
+class _Block(NamedTuple):
+    """A block of a student; with the blocks before it, it tells which of the teacher's weights it holds."""
+
+    stage: int
+    position: int
+    source: int
+    width: int
+
+
+def _blocks(arch: ResNetArch, teacher: ResNetArch, kind: RemapKind) -> list[_Block]:
+    return [
+        _Block(stage, position, position + block_offset(full, len(widths), kind), width)
+        for stage, (widths, full) in enumerate(zip(arch.widths, teacher.depths, strict=True), start=1)
+        for position, width in enumerate(widths)
     ]
-    return torch.cat(maps) if maps else probe.new_zeros(0, teacher.widths[-1][-1], *(s // 8 for s in probe.shape[-2:]))
 
 
-def _stage4(state: Mapping[str, Tensor], arch: ResNetArch, x: Tensor) -> Tensor:  # (1, 3, R, R) -> (1, C, R/8, R/8)
-    x = F.relu(_normalised(state, "bn1", F.conv2d(x, state["conv1.weight"], padding=1)))
-    for stage, (widths, stride) in enumerate(zip(arch.widths, STAGE_STRIDES, strict=True), start=1):
-        for block in range(len(widths)):
-            name, step = f"layer{stage}.{block}", stride if block == 0 else 1
-            y = F.conv2d(x, state[f"{name}.conv1.weight"], stride=step, padding=1)
-            y = F.relu(_normalised(state, f"{name}.bn1", y))
-            y = _normalised(state, f"{name}.bn2", F.conv2d(y, state[f"{name}.conv2.weight"], padding=1))
-            x = F.relu(y + match_shortcut(x, y.shape[1], step))
-    return x
+def _extended(
+    path: list[tuple[_Block, Tensor]], blocks: Sequence[_Block], state: Mapping[str, Tensor], probe: Tensor
+) -> list[tuple[_Block, Tensor]]:
+    """A student's blocks with their outputs, taken over from the last student's as far as both are the same.
+
+    Students that begin alike hold the same weights there and answer alike, and sorted ones often begin alike.
+    """
+    shared = 0
+    while shared < min(len(path), len(blocks)) and path[shared][0] == blocks[shared]:
+        shared += 1
+    path = path[:shared]
+    x = path[-1][1] if path else _normalised(state, "bn1", F.conv2d(probe, state["conv1.weight"], padding=1)).relu_()
+    for block in blocks[shared:]:
+        x = _block_output(state, block, x)
+        path.append((block, x))
+    return path
+
+
+def _block_output(state: Mapping[str, Tensor], block: _Block, x: Tensor) -> Tensor:
+    name = f"layer{block.stage}.{block.position}"
+    stride = STAGE_STRIDES[block.stage - 1] if block.position == 0 else 1
+    y = F.conv2d(x, state[f"{name}.conv1.weight"], stride=stride, padding=1)
+    y = _normalised(state, f"{name}.bn1", y).relu_()
+    y = _normalised(state, f"{name}.bn2", F.conv2d(y, state[f"{name}.conv2.weight"], padding=1))
+    return y.add_(match_shortcut(x, y.shape[1], stride)).relu_()
 
 
 def _normalised(state: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:

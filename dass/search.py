@@ -110,9 +110,14 @@ def check_predictor(artifact: PredictorArtifact, space: ResNetSpace, resolution:
     """Refuse a predictor of another space or image size.
 
     Raises:
-        UsageError: it was meta-trained on another one; the message says which.
+        UsageError: it was meta-trained on another one, or its codes are the released ones; the message says which.
     """
-    if artifact.space_name not in (space.name, "official") or artifact.resolution != resolution:
+    if artifact.origin != "dass":
+        raise UsageError(
+            f"predictor {file} reads the codes and the probe of the released files, which are not ours: rank the "
+            "released candidates with `python -m dass rank-imported`"
+        )
+    if artifact.space_name != space.name or artifact.resolution != resolution:
         raise UsageError(
             f"predictor {file} was meta-trained on {artifact.space_name} at {artifact.resolution} px, and you search "
             f"{space.name} at {resolution} px: take the same preset for both (--config configs/dass/cpu.yaml), or "
