@@ -1,11 +1,12 @@
 """Files of trained teachers and students: weights with all that is needed to use them."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from common.experiment.config import digest
 from common.spaces.resnet import ResNetArch, ResNetSpace
@@ -54,8 +55,7 @@ class TrainedNetwork:
     @property
     def digest(self) -> str:
         """Twelve hex digits of what it is and how it was trained; not of the weights themselves."""
-        described = _described(self)
-        return digest(described)
+        return digest(_described(self))
 
 
 def save_network(path: Path, trained: TrainedNetwork) -> None:
@@ -77,23 +77,32 @@ def load_network(path: Path) -> TrainedNetwork:
             f"{path} holds {metadata.get('kind', 'plain weights')!r}, no trained network: train a teacher with "
             "`python -m dass train-teacher`, or bring an official one in with `python -m dass import-official`"
         )
-    described = json.loads(metadata["network"])
-    space_fields = described.pop("space")
-    space = ResNetSpace(**{**space_fields, "teacher_widths": tuple(space_fields["teacher_widths"])})
+    try:
+        return _restored(json.loads(metadata["network"]), weights)
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise RuntimeError(f"{path} does not fit its own description ({reason}): write or download it anew") from error
+
+
+def _restored(described: dict[str, Any], weights: Mapping[str, Tensor]) -> TrainedNetwork:
+    fields = described.pop("space")
+    space = ResNetSpace(**{**fields, "teacher_widths": tuple(fields["teacher_widths"])})
     arch = space.parse(described.pop("arch"))
     described["class_names"] = tuple(described["class_names"])
     network = space.build(arch, len(described["class_names"]), described["resolution"])
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise RuntimeError(f"{path} does not fit its own description: {' '.join(str(error).split())}") from error
+    network.load_state_dict(weights)
     return TrainedNetwork(network=network, space=space, arch=arch, **described)
 
 
 def _described(trained: TrainedNetwork) -> dict[str, Any]:
-    names = (
-        *("role", "task", "description", "resolution", "best_accuracy", "final_accuracy", "initial_accuracy", "notes"),
-    )
+    names = [
+        "role",
+        "task",
+        "description",
+        "resolution",
+        "notes",
+        *(f"{n}_accuracy" for n in ("best", "final", "initial")),
+    ]
     return {
         **{name: getattr(trained, name) for name in names},
         "class_names": list(trained.class_names),
