@@ -4,67 +4,86 @@ Source: Lee et al., ICLR 2023, released scripts.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+
+from common.experiment.config import UsageError
 
 _LOG = logging.getLogger(__name__)
 
-_SHARED = {"default_data_path": "data-root", "image_size": "resolution", "ds_name": "data"}
-_TEACHER = {
-    **_SHARED,
-    "n_epochs": "recipe.epochs",
-    "lr": "recipe.learning-rate",
-    "manual_seed": "seed",
-    **{name: f"recipe.{name.replace('_', '-')}" for name in ("batch_size", "weight_decay", "momentum")},
-    "label_smoothing": "recipe.label-smoothing",
+_TRAINING = {
+    "default_data_path": "data-root",
+    "image_size": "resolution",
+    "ds_name": "data",
+    "batch_size": "recipe.batch-size",
+    "weight_decay": "recipe.weight-decay",
+    "momentum": "recipe.momentum",
+    "nesterov": "recipe.nesterov",
     "valid_frequency": "recipe.validate-every",
-    "optimizer_type": "recipe.optimizer",
-    "lr_schedule_type": "recipe.schedule",
 }
-_DISTILL = {
-    **_SHARED,
-    "kd_epochs": "recipe.epochs",
-    "kd_starting_lr": "recipe.learning-rate",
-    "kd_optimizer_type": "recipe.optimizer",
-    "kd_lr_schedule_type": "recipe.schedule",
-    "temp": "recipe.temperature",
-    "alpha": "recipe.alpha",
-    "manual_seed": "seeds",
-    "valid_frequency": "recipe.validate-every",
-    **{name: f"recipe.{name.replace('_', '-')}" for name in ("batch_size", "weight_decay", "momentum")},
-    "pr_type": "pr-type",
-}
-_META_TRAIN = {
-    "meta_lr": "learning-rate",
-    "mvld_frequency": "validate-every",
-    "n_q": "num-queries",
-    "mtrn_ds_split": "meta-train-tasks",
-    "mvld_ds_split": "meta-valid-tasks",
-    "a_out_dim": "predictor.hidden-dim",
-    "h_dim": "predictor.hidden-dim",
-    **{name: f"predictor.{name.replace('_', '-')}" for name in ("hidden_channels", "out_channels", "input_type")},
-    "acc_type": "label",
-    "manual_seed": "seed",
-}
-_SEARCH = {"topk": "top-k", "manual_seed": "seed"}
 _RENAMED: Mapping[str, Mapping[str, str]] = {
-    "train-teacher": _TEACHER,
-    "distill": _DISTILL,
-    "meta-train": _META_TRAIN,
-    "search": _SEARCH,
+    "train-teacher": {
+        **_TRAINING,
+        "n_epochs": "recipe.epochs",
+        "lr": "recipe.learning-rate",
+        "optimizer_type": "recipe.optimizer",
+        "lr_schedule_type": "recipe.schedule",
+        "label_smoothing": "recipe.label-smoothing",
+        "manual_seed": "seed",
+    },
+    "distill": {
+        **_TRAINING,
+        "kd_epochs": "recipe.epochs",
+        "kd_starting_lr": "recipe.learning-rate",
+        "kd_optimizer_type": "recipe.optimizer",
+        "kd_lr_schedule_type": "recipe.schedule",
+        "temp": "recipe.temperature",
+        "alpha": "recipe.alpha",
+        "pr_type": "pr-type",
+        "manual_seed": "seeds",
+    },
+    "meta-train": {
+        "meta_lr": "learning-rate",
+        "mvld_frequency": "validate-every",
+        "n_q": "num-queries",
+        "mtrn_ds_split": "meta-train-tasks",
+        "mvld_ds_split": "meta-valid-tasks",
+        "first_order": "first-order",
+        "task_lr": "learn-step-size",
+        "bilevel": "adapt",
+        "input_type": "predictor.input-type",
+        "hidden_channels": "predictor.hidden-channels",
+        "out_channels": "predictor.out-channels",
+        "h_dim": "predictor.hidden-dim",
+        "a_out_dim": "predictor.hidden-dim",
+        "acc_type": "label",
+        "manual_seed": "seed",
+    },
+    "search": {"topk": "top-k", "manual_seed": "seed"},
 }
-_SWITCHES = {
-    "train-teacher": {"nesterov": "recipe.nesterov"},
-    "distill": {"nesterov": "recipe.nesterov"},
-    "meta-train": {"first_order": "first-order", "task_lr": "learn-step-size", "bilevel": "adapt"},
+_SWITCHES = frozenset({"nesterov", "first_order", "task_lr", "bilevel"})
+"""Flags that take a word; the release takes `t` and `true` for true and all else for false."""
+_WITHOUT_EFFECT: Mapping[str, frozenset[str]] = {
+    "train-teacher": frozenset({"mode", "folder_name", "ds_split", "mixup_alpha", "mul_seeds_on", "aug"}),
+    "distill": frozenset({"mode", "folder_name", "ds_split", "task", "proxy_type", "net_index"}),
+    "meta-train": frozenset(
+        {
+            *("mode", "folder_name", "load_mtrn", "load_mvld", "load_data", "use_wandb", "wandb_project_name", "user"),
+            *(
+                "predictor_type",
+                "tc_spp",
+                "n_s",
+                "a_inp_dim",
+                "d_inp_dim",
+                "d_out_dim",
+                "nz",
+                "num_sample",
+                "func_conv",
+            ),
+            *("f_inp_dim", "f_out_dim", "m_inp_dim", "pr_type", "image_size", "batch_size"),
+        }
+    ),
+    "search": frozenset({"proxy_type", "load_path", "save_path", "net_path"}),
 }
-"""Flags that take a word for true or false; the release takes `t` and `true` for true and all else for false."""
-_INERT = """
-    mode folder_name load_mtrn load_mvld load_data use_wandb wandb_project_name predictor_type proxy_type tc_spp n_s
-    a_inp_dim d_inp_dim d_out_dim nz num_sample f_inp_dim f_out_dim m_inp_dim func_conv user ds_split task load_path
-    save_path net_path net_index mixup_alpha mul_seeds_on aug
-"""
-_WITHOUT_EFFECT = frozenset(_INERT.split())
-_VALUES = {"best_acc": "best", "final_acc": "final"}
 
 
 def translate(step: str, arguments: Sequence[str]) -> list[str]:
@@ -76,41 +95,75 @@ def translate(step: str, arguments: Sequence[str]) -> list[str]:
     Args:
         step: name of the step.
         arguments: what the user wrote behind it.
+
+    Raises:
+        UsageError: two released flags that are one here have different values.
     """
+    renamed, inert = _RENAMED.get(step, {}), _WITHOUT_EFFECT.get(step, frozenset())
     translated: list[str] = []
-    for flag, values in _groups(arguments):
-        name = flag.removeprefix("--")
-        if name in _SWITCHES.get(step, {}) and values:
-            translated.append(_switch(_SWITCHES[step][name], values[0]))
-        elif name in _RENAMED.get(step, {}):
-            ours = _RENAMED[step][name]
-            translated += [f"--{ours}", *(_value(name, value) for value in values)]
-        elif flag.startswith("--") and name in _WITHOUT_EFFECT:
-            _LOG.warning("%s %s of the released code has no effect here", flag, " ".join(values))
+    dropped: list[str] = []
+    given: dict[str, list[str]] = {}
+    for flag, values in _with_split(list(_groups(arguments, renamed.keys() | inert))):
+        name = _name(flag)
+        if name in renamed and name in _SWITCHES and values:
+            translated += [_switch(renamed[name], values[0]), *values[1:]]
+        elif name in renamed and name not in _SWITCHES:
+            ours = [_value(name, value) for value in values]
+            if given.setdefault(renamed[name], ours) != ours:
+                raise UsageError(
+                    f"{flag} {' '.join(ours)}: --{renamed[name]} is {' '.join(given[renamed[name]])} already"
+                )
+            translated += [f"--{renamed[name]}", *ours]
+        elif name in inert:
+            dropped.append(" ".join([flag, *values]))
         else:
             translated += [flag, *values] if flag else values
+    if dropped:
+        _LOG.warning("flags of the released code that have no effect here: %s", ", ".join(dropped))
     return translated
 
 
-def _groups(arguments: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Flags, each with the values behind it."""
-    groups: list[tuple[str, list[str]]] = [("", [])]
+def _name(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", "_")
+
+
+def _groups(arguments: Sequence[str], released: Set[str]) -> Iterator[tuple[str, list[str]]]:
+    """Flags, each with the values behind it; `--flag=value` is taken apart where the flag is a released one."""
+    flag, values = "", list[str]()
     for argument in arguments:
-        if argument.startswith("--"):
-            groups.append((argument, []))
-        else:
-            groups[-1][1].append(argument)
-    return groups
+        if not argument.startswith("--"):
+            values.append(argument)
+            continue
+        yield flag, values
+        head, equals, value = argument.partition("=")
+        flag, values = (head, [value]) if equals and _name(head) in released else (argument, [])
+    yield flag, values
+
+
+def _with_split(groups: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
+    """`--ds_name tiny_imagenet --ds_split 3` is the task `tiny_imagenet/3`."""
+    names = [values for flag, values in groups if _name(flag) == "ds_name"]
+    splits = [values for flag, values in groups if _name(flag) == "ds_split" and len(values) == 1]
+    if names != [["tiny_imagenet"]] or not splits:
+        return groups
+    names[0][0] = f"tiny_imagenet/{splits[-1][0]}"
+    return [(flag, values) for flag, values in groups if _name(flag) != "ds_split"]
 
 
 def _switch(name: str, value: str) -> str:
     if value.lower() in ("t", "true"):
         return f"--{name}"
-    section, _, last = name.rpartition(".")
-    return f"--{section}{'.' if section else ''}no-{last}"
+    section, dot, last = name.rpartition(".")
+    return f"--{section}{dot}no-{last}"
 
 
 def _value(name: str, value: str) -> str:
     if name in ("mtrn_ds_split", "mvld_ds_split"):
         return f"tiny_imagenet/{value}"
-    return _VALUES.get(value, value)
+    if name == "acc_type":
+        return value.removesuffix("_acc")
+    if name == "input_type":
+        return "".join(sorted(value, key="STA".find))  # the release takes any order
+    if name == "pr_type" and "copy_paste_uniform" in value and "last" in value:
+        return "copy_paste_uniform_last"
+    return value
