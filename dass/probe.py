@@ -28,7 +28,7 @@ def make_probe(resolution: int, seed: int = PROBE_SEED) -> Tensor:
     return torch.randn(1, 3, resolution, resolution, generator=generator(seed, "probe"))
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: the predictor adapts on the teacher's map, which records it for a gradient
 def embed(
     teacher_state: Mapping[str, Tensor],
     teacher: ResNetArch,
