@@ -3,7 +3,6 @@
 Source: Lee et al., ICLR 2023, rapid search on unseen datasets.
 """
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -135,19 +134,18 @@ def draw_candidates(cfg: SearchConfig, task: Task) -> list[ResNetArch]:
 
     def within(arch: ResNetArch) -> bool:
         cost = space.cost(arch, task.num_classes, task.resolution)
-        return cost.num_params <= (cfg.max_params or math.inf) and cost.macs <= (cfg.max_macs or math.inf)
+        return (cfg.max_params is None or cost.num_params <= cfg.max_params) and (
+            cfg.max_macs is None or cost.macs <= cfg.max_macs
+        )
 
-    draws = generator(cfg.seed, "candidates")
-    found = sample_distinct(space, cfg.num_candidates, draws, accept=within)
-    if not found and within(space.smallest):
-        found = [space.smallest]
-    if not found:
+    if not within(space.smallest):  # it has the fewest parameters and the fewest MACs
         least = space.cost(space.smallest, task.num_classes, task.resolution)
         raise UsageError(
             f"no student satisfies max_params {cfg.max_params} and max_macs {cfg.max_macs}: the smallest of "
             f"{space.name} on {task.id} has {least.num_params:,} parameters and {least.macs:,} MACs"
         )
-    return found
+    draws = generator(cfg.seed, "candidates")
+    return sample_distinct(space, cfg.num_candidates, draws, accept=within) or [space.smallest]
 
 
 def rank(
@@ -168,7 +166,16 @@ def rank(
         archs: the candidates.
         step_size: replaces the learned step sizes.
         gpu: where to compute.
+
+    Raises:
+        UsageError: the teacher is of another space.
+        RuntimeError: scores are not finite.
     """
+    if teacher.space.name != space.name:
+        raise UsageError(
+            f"the teacher of {teacher.task} is of {teacher.space.name}, and you search {space.name}: take the same "
+            "preset for both, or train a teacher of this space with `python -m dass train-teacher`"
+        )
     device = resolve_device(gpu)
     probe = make_probe(teacher.resolution) if artifact.probe is None else artifact.probe
     state = {name: value.to(device) for name, value in teacher.network.state_dict().items()}
