@@ -179,7 +179,7 @@ make_environment() {
     if cmp -s "$ROOT/pyproject.toml" "$stamp-$extras"; then return; fi
     "$python" -m pip --version >/dev/null 2>&1 || fail ".venv has no pip: delete $ROOT/.venv and run this again"
     say "installing the packages into .venv (PyTorch is large: minutes the first time)"
-    "$python" -m pip install --quiet --disable-pip-version-check -e "$ROOT${extras:+[$extras]}" ||
+    "$python" -m pip install -qq --disable-pip-version-check -e "$ROOT${extras:+[$extras]}" ||
         fail "pip could not install the packages; run this again when the reason above is gone"
     cp "$ROOT/pyproject.toml" "$stamp-$extras"
 }

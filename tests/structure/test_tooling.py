@@ -38,11 +38,12 @@ def test_the_scripts_and_the_build_ask_for_the_same_python() -> None:
     ]
 
 
-def test_every_method_is_built_type_checked_and_has_its_warnings_as_errors() -> None:
+def test_every_method_is_built_checked_and_has_its_warnings_as_errors() -> None:
     find = PROJECT["tool"]["setuptools"]["packages"]["find"]["include"]
     for method in methods():
         assert f"{method}*" in find
         assert method in PROJECT["tool"]["mypy"]["files"]
+        assert method in PROJECT["tool"]["ruff"]["lint"]["isort"]["known-first-party"]
         assert f"error:::{method}" in PROJECT["tool"]["pytest"]["ini_options"]["filterwarnings"]
 
 
