@@ -6,10 +6,16 @@ With predictor f, weights phi, step sizes alpha, teacher t of accuracy y_t and q
     adaptation   phi' = phi - alpha * grad l(phi), element by element
     outer loss   L(phi, alpha) = mean_i (f(s_i; phi') - y_i)**2
 
+Tasks of unlike difficulty differ by tens of points and their students by a few, and then this loss is about the level
+of a task and hardly about its ranking. The outer loss "standardised", which is ours, compares f(s_i; phi') less its
+mean over the query students with y_i less its mean, in units of the standard deviation of the y_i, so that only
+differences between students count, alike in every task. Predictions then have no level: they rank.
+
 Source: Lee et al., ICLR 2023, teacher-guided adaptation; released code for the losses.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +24,8 @@ from torch.func import functional_call, vmap
 from common.meta.adaptation import Params, adapt
 from dass.episodes import TaskTensors
 
+OuterLoss = Literal["error", "standardised"]
+_LEAST_SPREAD = 1e-3  # a tenth of a point: below it, differences between students are noise
 _FIELDS = ("student", "codes", "accuracy", "teacher", "teacher_code", "teacher_accuracy")
 
 
@@ -29,6 +37,7 @@ def bilevel_loss(
     *,
     num_steps: int = 1,
     first_order: bool = False,
+    outer: OuterLoss = "error",
 ) -> tuple[Tensor, Tensor]:
     """Outer and inner loss, each summed over tasks.
 
@@ -39,6 +48,7 @@ def bilevel_loss(
         tasks: one, or several of equal numbers of query students, which are then computed at once.
         num_steps: adaptation steps.
         first_order: ignore second derivatives.
+        outer: the outer loss, the published squared error or ours.
 
     Returns:
         Two scalars: L, and l before adaptation (a constant for gradients).
@@ -58,7 +68,10 @@ def bilevel_loss(
         adapted = params
     else:
         adapted = adapt(inner_loss, params, step_sizes, num_steps=num_steps, first_order=first_order)
-    return _summed_error(predict(adapted, student, codes, teacher), accuracy), inner[0]
+    predicted = predict(adapted, student, codes, teacher)
+    if outer == "standardised":
+        return _standardised_error(predicted, accuracy), inner[0]
+    return _summed_error(predicted, accuracy), inner[0]
 
 
 def _form(
@@ -79,3 +92,11 @@ def _form(
 def _summed_error(predicted: Tensor, accuracy: Tensor) -> Tensor:
     """Mean squared error over students, summed over tasks: (n,) or (tasks, n) -> scalar."""
     return (predicted - accuracy).square().mean(-1).sum()
+
+
+def _standardised_error(predicted: Tensor, accuracy: Tensor) -> Tensor:
+    """The same of differences from the mean student, in units of the accuracies' standard deviation."""
+    spread = accuracy.std(-1, correction=0).clamp_min(_LEAST_SPREAD).unsqueeze(-1)
+    centred = accuracy - accuracy.mean(-1, keepdim=True)
+    difference = predicted - predicted.mean(-1, keepdim=True) - centred / spread
+    return difference.square().mean(-1).sum()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from common.data.tasks import open_task
-from common.experiment.config import StepConfig, digest, to_dict
+from common.data.tasks import open_task, task_id
+from common.experiment.config import StepConfig, UsageError, digest, to_dict
 from common.experiment.device import resolve_device
 from common.experiment.parallel import Job, map_resumable
 from common.experiment.run import open_run
@@ -91,6 +91,7 @@ class _TeacherJob:
 
 def collect(cfg: CollectConfig) -> None:
     """Run the step."""
+    _check_tasks(cfg)
     folder = cfg.out or Path("exp/dass/collect/database")
     with open_run(folder, program="dass", step="collect", config=cfg, products=_PRODUCTS) as run:
         if run.result is None:
@@ -167,6 +168,21 @@ def collect_task(
     return _table(teacher, space, archs, records, pool, resolve_device(cfg.gpu))
 
 
+def _check_tasks(cfg: CollectConfig) -> None:
+    """Find every task before the first training.
+
+    Raises:
+        UsageError: two tasks have one id, and so would share a table.
+        FileNotFoundError, ValueError: as `open_task`.
+    """
+    names: dict[str, str] = {}
+    for name in cfg.tasks:
+        task = task_id(name, data_root=cfg.data_root)
+        if task in names:
+            raise UsageError(f"tasks {names[task]} and {name} are both {task}: rename one of the folders, or drop one")
+        names[task] = name
+
+
 def _train_teachers(cfg: CollectConfig, folder: Path) -> dict[str, Path]:
     """Teacher files by task; the missing ones are trained."""
     files = {task: folder / f"{slug(task)}.safetensors" for task in cfg.tasks}
@@ -236,7 +252,7 @@ def _table(
     return TaskTable(
         task=teacher.task,
         description=teacher.description,
-        space_name=space.name,
+        space_name=space.code_name,
         resolution=teacher.resolution,
         num_classes=teacher.num_classes,
         actmap=maps[1:],

@@ -41,7 +41,7 @@ class TaskTable:
     Attributes:
         task: stable id, such as `tiny_imagenet/3`.
         description: for people.
-        space_name: search space of architectures and codes.
+        space_name: search space of the architectures, and its codes.
         resolution: side R of the images.
         num_classes: classes of the task.
         actmap: (N, C, h, w) stage-4 maps of the remapped, untrained students on the probe.
@@ -206,7 +206,10 @@ def load_table(path: Path | str) -> TaskTable:
     """
     tensors, metadata = load_weights(path)
     if metadata.get("kind") != _KIND:
-        raise RuntimeError(f"{path} holds {metadata.get('kind', 'plain weights')!r}, not {_KIND!r}")
+        raise RuntimeError(
+            f"{path} holds {metadata.get('kind', 'plain weights')!r}, not {_KIND!r}: "
+            "a database folder holds only what `python -m dass collect` wrote"
+        )
     described = json.loads(metadata["table"])
     described["architectures"] = tuple(described["architectures"])
     values: dict[str, Any] = {

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from common.experiment.progress import track
 from common.experiment.run import Run
 from common.meta.ranking import is_undefined, pearson, spearman
-from dass.bilevel import bilevel_loss
+from dass.bilevel import OuterLoss, bilevel_loss
 from dass.episodes import Label, TaskTensors, draw_queries, groups_of_tasks
 from dass.prediction import adapt_and_predict
 from dass.predictor import Predictor, new_step_sizes
@@ -45,6 +45,9 @@ class MetaLearning:
     """Ignore the second derivatives of the adaptation."""
     adapt: bool = True
     """Adapt to the teacher at all; published name bilevel."""
+    outer_loss: OuterLoss = "error"
+    """error: squared error of the predictions, as published; standardised: only differences between the students of a
+    task count, for databases whose tasks differ more than their students."""
     label: Label = "best"
     """Accuracy that is predicted: the best over a training's validations, or the last; published name acc_type."""
 
@@ -171,6 +174,7 @@ def accumulate_gradients(
             group,
             num_steps=learning.num_inner_updates,
             first_order=learning.first_order,
+            outer=learning.outer_loss,
         )
         (outer / len(episode)).backward()  # type: ignore[no-untyped-call]
         outer_sum, inner_sum = outer_sum + outer.detach(), inner_sum + inner

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from common.experiment.config import digest
@@ -69,7 +70,7 @@ def load_network(path: Path) -> TrainedNetwork:
 
     Raises:
         FileNotFoundError: there is no such file.
-        RuntimeError: the file is damaged, or is no trained network of this space.
+        RuntimeError: the file is damaged, or is no trained network of this space, or its weights are not finite.
     """
     weights, metadata = load_weights(path)
     if metadata.get("kind") != _KIND:
@@ -77,6 +78,9 @@ def load_network(path: Path) -> TrainedNetwork:
             f"{path} holds {metadata.get('kind', 'plain weights')!r}, no trained network: train a teacher with "
             "`python -m dass train-teacher`, or bring an official one in with `python -m dass import-official`"
         )
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise RuntimeError(f"{path}: {name} is not finite: its training went wrong, train it again")
     try:
         return _restored(json.loads(metadata["network"]), weights)
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
@@ -106,6 +110,6 @@ def _described(trained: TrainedNetwork) -> dict[str, Any]:
     return {
         **{name: getattr(trained, name) for name in names},
         "class_names": list(trained.class_names),
-        "space": asdict(trained.space),
+        "space": {name: getattr(trained.space, name) for name in ("teacher_widths", "max_depth", "pin")},
         "arch": trained.space.format(trained.arch),
     }

@@ -209,7 +209,7 @@ class PredictorArtifact:
     Attributes:
         predictor: the network, on the CPU when loaded.
         step_sizes: learned step sizes by parameter name.
-        space_name: search space of the codes.
+        space_name: search space and its codes.
         resolution: side of the images that the maps were made from.
         pr_type: how students get the teacher's weights before their maps are taken.
         probe: (1, 3, R, R) image behind all maps; None where it is unknown (imported files).
@@ -263,7 +263,10 @@ def load_predictor(path: Path | str) -> PredictorArtifact:
     """
     tensors, metadata = load_weights(path)
     if metadata.get("kind") != _KIND:
-        raise RuntimeError(f"{path} holds {metadata.get('kind', 'plain weights')!r}, not {_KIND!r}")
+        raise RuntimeError(
+            f"{path} holds {metadata.get('kind', 'plain weights')!r}, not {_KIND!r}: "
+            "give a file that `python -m dass meta-train` wrote"
+        )
     described = json.loads(metadata["predictor"])
     predictor = Predictor(PredictorConfig(**described.pop("config")))
     described.pop("probe_digest")

@@ -116,10 +116,10 @@ def check_predictor(artifact: PredictorArtifact, space: ResNetSpace, resolution:
             f"predictor {file} reads the codes and the probe of the released files, which are not ours: rank the "
             "released candidates with `python -m dass rank-imported`"
         )
-    if artifact.space_name != space.name or artifact.resolution != resolution:
+    if artifact.space_name != space.code_name or artifact.resolution != resolution:
         raise UsageError(
             f"predictor {file} was meta-trained on {artifact.space_name} at {artifact.resolution} px, and you search "
-            f"{space.name} at {resolution} px: take the same preset for both (--config configs/dass/cpu.yaml), or "
+            f"{space.code_name} at {resolution} px: take the same preset for both (--config configs/dass/cpu.yaml), or "
             "meta-train a predictor for this space with --predictor pointing at it"
         )
 

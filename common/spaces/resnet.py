@@ -14,6 +14,7 @@ from common.spaces.base import Cost
 from common.spaces.resnet_network import STAGE_STRIDES, ResidualNetwork
 
 NUM_STAGES = len(STAGE_STRIDES)
+_COST_SCALE = 4.0  # cost says more than any single width: it weighs as much as all of them at the start of learning
 MULTIPLIERS = tuple(sixteenths / 16 for sixteenths in range(8, 17))  # 0.5, 0.5625, ..., 1.0 of the teacher's width
 
 
@@ -41,6 +42,8 @@ class ResNetSpace:
 
     teacher_widths: tuple[int, ...] = (32, 64, 128, 256)
     max_depth: int = 5
+    code: Literal["onehot", "compact"] = "onehot"
+    """Codes of `encode`: the published one-hot over widths, or ours: a number for each block, and the cost."""
     pin: Literal["net", "stage"] = "net"
     """Which blocks must have the teacher's width: the last one of the network, or the last one of every stage."""
 
@@ -52,13 +55,20 @@ class ResNetSpace:
             raise ValueError(f"teacher_widths {self.teacher_widths}: multiples of 16 are needed (steps of a sixteenth)")
         if self.max_depth < 1:
             raise ValueError(f"max_depth {self.max_depth}: at least 1 is needed")
+        if self.code not in ("onehot", "compact"):
+            raise ValueError(f"code {self.code!r}: 'onehot' or 'compact'")
         if self.pin not in ("net", "stage"):
             raise ValueError(f"pin {self.pin!r}: 'net' or 'stage'")
 
     @property
     def name(self) -> str:
-        """Such as `resnet-32-64-128-256x5`; the pinning does not change codes or networks and is not part of it."""
+        """Such as `resnet-32-64-128-256x5`: the same name, the same networks."""
         return f"resnet-{'-'.join(map(str, self.teacher_widths))}x{self.max_depth}"
+
+    @property
+    def code_name(self) -> str:
+        """Such as `resnet-32-64-128-256x5 (onehot codes)`: the same name, the same codes."""
+        return f"{self.name} ({self.code} codes)"
 
     @property
     def teacher(self) -> ResNetArch:
@@ -74,7 +84,8 @@ class ResNetSpace:
     @property
     def code_length(self) -> int:
         """Numbers in one architecture's code: 181 for the published space."""
-        return 1 + NUM_STAGES * self.max_depth * len(MULTIPLIERS)
+        num_slots = NUM_STAGES * self.max_depth
+        return 1 + (num_slots * len(MULTIPLIERS) if self.code == "onehot" else num_slots + 2)
 
     def stage_widths(self, stage: int) -> tuple[int, ...]:
         """The nine allowed widths of a stage."""
@@ -158,9 +169,14 @@ class ResNetSpace:
         return _text(arch)
 
     def encode(self, archs: Sequence[ResNetArch]) -> Tensor:
-        """One constant 1, then for each block slot (stage-major) a one-hot over the nine multipliers.
+        """Codes for a predictor.
 
-        An absent block is all zeros, so a code has 1 + (number of blocks) ones.
+        "onehot": one constant 1, then for each block slot (stage-major) a one-hot over the nine multipliers. An absent
+        block is all zeros, so a code has 1 + (number of blocks) ones.
+
+        "compact": one constant 1, then the multiplier of each block slot, 0 for an absent block, then 4 times the
+        logarithms of parameters and of MACs as shares of the teacher's (without classifier). Of a few hundred students
+        only a dozen set each one-hot entry; here what is learned of one width carries over to the next.
 
         Returns:
             (len(archs), code_length) float32; 181 numbers in the published space.
@@ -168,17 +184,25 @@ class ResNetSpace:
         Raises:
             ValueError: an architecture lies outside the space and has no code.
         """
-        codes = torch.zeros(len(archs), self.code_length)
-        codes[:, 0] = 1
-        rows, columns = [], []
+        multipliers = torch.zeros(len(archs), NUM_STAGES, self.max_depth)
         for row, arch in enumerate(archs):
             for stage, widths in enumerate(self.validate(arch).widths):
-                for block, width in enumerate(widths):
-                    multiplier = width * 16 // self.teacher_widths[stage] - 8
-                    rows.append(row)
-                    columns.append(1 + (self.max_depth * stage + block) * len(MULTIPLIERS) + multiplier)
-        codes[rows, columns] = 1
-        return codes
+                multipliers[row, stage, : len(widths)] = torch.tensor(widths) / self.teacher_widths[stage]
+        ones, slots = torch.ones(len(archs), 1), multipliers.flatten(1)
+        if self.code == "onehot":
+            onehot = slots[..., None] == torch.tensor(MULTIPLIERS)
+            return torch.cat([ones, onehot.float().flatten(1)], 1)
+        return torch.cat([ones, slots, self._cost_shares(archs)], 1)
+
+    def _cost_shares(self, archs: Sequence[ResNetArch]) -> Tensor:  # (len(archs), 2)
+        full = self._body_cost(self.teacher)
+        costs = [self._body_cost(arch) for arch in archs]
+        shares = [[cost.num_params / full.num_params, cost.macs / full.macs] for cost in costs]
+        return _COST_SCALE * torch.tensor(shares).reshape(-1, 2).log()
+
+    def _body_cost(self, arch: ResNetArch) -> Cost:
+        """Cost without a classifier; its ratios to the teacher's are the same at every resolution."""
+        return self.cost(arch, 0, 8)
 
     def decode(self, codes: Tensor) -> list[ResNetArch]:
         """The inverse of `encode`.
@@ -191,15 +215,26 @@ class ResNetSpace:
         """
         if codes.ndim != 2 or codes.shape[1] != self.code_length:
             raise ValueError(f"codes of shape {tuple(codes.shape)}; (N, {self.code_length}) is needed for {self.name}")
-        slots = codes[:, 1:].reshape(-1, NUM_STAGES, self.max_depth, len(MULTIPLIERS))
-        archs = []
-        for slot in slots:
-            stages = [slot[stage, slot[stage].any(-1)].argmax(-1).tolist() for stage in range(NUM_STAGES)]
-            widths = [tuple(self.stage_widths(s)[i] for i in indices) for s, indices in enumerate(stages)]
-            archs.append(self.validate(ResNetArch(tuple(widths))))
-        if not torch.equal(self.encode(archs), codes.float().cpu()):
-            raise ValueError(f"a code is not of this space ({self.name}): it does not encode back to itself")
+        num_slots = NUM_STAGES * self.max_depth
+        if self.code == "onehot":
+            onehot = codes[:, 1:].reshape(-1, num_slots, len(MULTIPLIERS)).float()
+            slots = onehot @ torch.tensor(MULTIPLIERS, device=codes.device)
+        else:
+            slots = codes[:, 1 : 1 + num_slots]
+        rows = slots.reshape(-1, NUM_STAGES, self.max_depth).tolist()
+        try:
+            archs = [self.validate(self._arch_of(row)) for row in rows]
+            is_ours = torch.equal(self.encode(archs), codes.float().cpu())
+        except ValueError:
+            is_ours = False
+        if not is_ours:
+            raise ValueError(f"a code is not of this space ({self.code_name}): it does not encode back to itself")
         return archs
+
+    def _arch_of(self, multipliers: list[list[float]]) -> ResNetArch:
+        """Architecture of the multipliers of every block slot, 0 for an absent block."""
+        stages = zip(multipliers, self.teacher_widths, strict=True)
+        return ResNetArch(tuple(tuple(round(part * full) for part in stage if part) for stage, full in stages))
 
     def build(self, arch: ResNetArch, num_classes: int, resolution: int) -> nn.Module:
         """The network, freshly initialised from torch's global generator.

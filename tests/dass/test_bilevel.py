@@ -1,6 +1,7 @@
 """The bilevel objective on the predictor, and prediction after adaptation."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -231,3 +232,34 @@ def test_tasks_of_one_size_are_taken_at_once_on_a_gpu(make_table: MakeTable) -> 
     cuda = torch.device("cuda")
     tasks = [to_tensors(make_table(str(num), num=num), "best", cuda) for num in (4, 4, 5)]
     assert groups_of_tasks(tasks) == [tasks[:2], tasks[2:]]
+
+
+def test_the_standardised_loss_compares_students_with_their_mean_in_units_of_their_spread(
+    small: PredictorConfig, task: TaskTensors
+) -> None:
+    predictor = new_predictor(small, 0)
+    loss, _ = bilevel_loss(predictor, dict(predictor.named_parameters()), None, [task], outer="standardised")
+    scores, accuracy = predictor(task.student, task.codes, task.teacher).detach().numpy(), task.accuracy.numpy()
+    expected = ((scores - scores.mean()) - (accuracy - accuracy.mean()) / accuracy.std()) ** 2
+    assert float(loss) == pytest.approx(float(expected.mean()), rel=1e-4)
+
+
+def test_the_standardised_loss_ignores_the_level_and_scale_of_the_accuracies(
+    small: PredictorConfig, task: TaskTensors
+) -> None:
+    predictor = new_predictor(small, 0)
+    params = dict(predictor.named_parameters())
+    shifted = replace(task, accuracy=0.1 + 0.5 * task.accuracy)
+    losses = [float(bilevel_loss(predictor, params, None, [t], outer="standardised")[0]) for t in (task, shifted)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_the_standardised_loss_of_tasks_at_once_is_the_sum_of_theirs(
+    small: PredictorConfig, make_table: MakeTable
+) -> None:
+    predictor = new_predictor(small, 0)
+    params, steps = ready(predictor)
+    tasks = [to_tensors(make_table(seed=seed), "best", CPU) for seed in (0, 1)]
+    together, _ = bilevel_loss(predictor, params, steps, tasks, outer="standardised")
+    alone = sum(bilevel_loss(predictor, params, steps, [task], outer="standardised")[0] for task in tasks)
+    torch.testing.assert_close(together, alone)
