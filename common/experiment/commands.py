@@ -1,7 +1,6 @@
 """The command line of a method: `python -m <method> <step>`, its errors and exit codes."""
 
 import contextlib
-import errno
 import logging
 import os
 import signal
@@ -16,7 +15,8 @@ import torch
 from tqdm import tqdm
 
 from common.experiment.config import parse_config
-from common.experiment.device import make_deterministic, set_threads
+from common.experiment.device import make_deterministic, resolve_device, set_threads
+from common.experiment.files import is_disk_full
 from common.experiment.presets import UsageError, nearest
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
@@ -81,8 +81,17 @@ def _run(
     set_threads(config.threads)
     if config.deterministic:
         make_deterministic()
+    _check_gpu(config.gpu)
     step.run(config)
     sys.stdout.flush()
+
+
+def _check_gpu(gpu: str) -> None:
+    """Refuse a device that is not there before a step has worked for an hour without it."""
+    try:
+        resolve_device(gpu)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _guarded(command: str, debug: bool, action: Callable[[], None]) -> int:
@@ -108,7 +117,7 @@ def _message(error: Exception, debug: bool) -> str:
     """One line that says what is wrong and, where we know, what would help."""
     text = " ".join(str(error).split())
     if isinstance(error, OSError):
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             where = f" while writing {error.filename}" if error.filename else ""
             return f"the disk is full{where}: free some space, the same command goes on from its last checkpoint"
         if error.strerror and error.filename:

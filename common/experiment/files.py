@@ -129,6 +129,11 @@ def load_state(path: Path | str) -> dict[str, Any]:
     return state
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that there is no room, or that the user's share of the disk is used up."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def _check_plain(value: Any, where: str) -> None:
     """Refuse, by exact type, what weights-only loading cannot read (subclasses such as numpy.float64 included)."""
     kind = type(value)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 
 from common.experiment.device import available_cpus, set_threads
+from common.experiment.files import is_disk_full
 from common.experiment.progress import track
 
 _log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ def map_resumable(
         ValueError: two jobs share a key, or the options do not go together.
         RuntimeError: jobs failed (the others were done first), or a worker was lost; the message names them, and
             what is stored stays stored.
+        OSError: the disk is full; the other jobs are not tried.
     """
     _check(function, jobs, backend, workers, threads)
     pending = [job for job in jobs if not done(job.key)]
@@ -87,6 +89,8 @@ def map_resumable(
         for job, result, error in outcomes:
             if error is None:
                 store(job.key, result)
+            elif is_disk_full(error):
+                raise error  # as every job after it would, after as many minutes
             else:
                 failures[job.key] = error
                 if not isinstance(error, WorkerLost):  # all jobs that wait are lost together: one error says it
