@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.data.tasks import open_task
+from common.data.tasks import open_task, task_id
 from common.experiment.config import StepConfig, UsageError
 from common.experiment.files import write_text
 from common.experiment.run import open_run
@@ -94,7 +94,8 @@ def _unseen_only(cfg: EvaluateConfig) -> set[ResNetArch]:
     """
     if cfg.database is None:
         return set()
-    seen = [task for task in load_database(cfg.database) if task in cfg.tasks]
+    asked = {task_id(name, data_root=cfg.data_root) for name in cfg.tasks}
+    seen = [task for task in load_database(cfg.database) if task in asked]
     if seen:
         raise UsageError(f"{', '.join(seen)}: in the predictor's database {cfg.database}, so not unseen")
     return architectures_of(cfg.database, cfg.space)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from common.experiment.parallel import Job, map_resumable
 from torch import nn
 
 from common.data.tasks import Task, open_task
 from common.experiment.config import digest
 from common.experiment.device import resolve_device
+from common.experiment.parallel import Job, map_resumable
 from common.experiment.seeds import generator
 from common.kd.recipe import Recipe
 from common.kd.remap import RemapKind, remap
@@ -151,9 +151,10 @@ def distil_missing(jobs: Sequence[PoolJob], store: RecordStore, workers: Workers
 
     def done(key: str) -> bool:
         job = by_key[key]
-        recipe = recipe_digest(job.recipe, job.pr_type, _teacher(job.teacher))
+        teacher = _teacher(job.teacher)
+        recipe = recipe_digest(job.recipe, job.pr_type, teacher)
         return all(
-            store.has(task=job.task, space=job.space.name, architecture=text, recipe=recipe, seed=job.seed)
+            store.has(task=teacher.task, space=job.space.name, architecture=text, recipe=recipe, seed=job.seed)
             for text in job.archs
         )
 

@@ -19,6 +19,8 @@ TEACHER_RECIPE = Recipe(loss="ce", epochs=180, learning_rate=0.01, label_smoothi
 TINY_IMAGENET_TEACHER_RECIPE = replace(TEACHER_RECIPE, learning_rate=0.05)
 """The released code's default rate; which one its Tiny ImageNet teachers took is not published."""
 
+_ANOTHER_TEACHER = "train one for this data with `python -m dass train-teacher --out FOLDER` and give --teacher.file"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig:
@@ -99,20 +101,30 @@ def load_family_teacher(file: str | Path, task: Task) -> TrainedNetwork:
         )
     teacher = load_network(Path(file))
     check_fits(teacher.num_classes, teacher.resolution, task, file)
-    if teacher.class_names != task.class_names and teacher.task != task.id:
-        raise UsageError(f"teacher {file} knows the classes of {teacher.task}, not those of {task.id}")
+    unnamed = teacher.notes.get("origin") == "official" and teacher.task == task.id
+    if teacher.class_names != task.class_names and not unnamed:
+        raise UsageError(
+            f"teacher {file} knows other classes ({_some(teacher.class_names)} of {teacher.task}) than {task.id} has "
+            f"({_some(task.class_names)}): {_ANOTHER_TEACHER}"
+        )
     return teacher
 
 
 def check_fits(num_classes: int, resolution: int, task: Task, file: str | Path) -> None:
     """Refuse a teacher of other classes or another image size."""
     if num_classes != task.num_classes:
-        raise UsageError(f"teacher {file} has {num_classes} classes, {task.id} has {task.num_classes}")
+        raise UsageError(
+            f"teacher {file} has {num_classes} classes, {task.id} has {task.num_classes}: {_ANOTHER_TEACHER}"
+        )
     if resolution != task.resolution:
         raise UsageError(
             f"teacher {file} was trained on {resolution} px images: give --resolution {resolution} instead of "
             f"{task.resolution}"
         )
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def any_teacher(file: str, task: Task, device: torch.device) -> nn.Module:
