@@ -68,7 +68,10 @@ def load_candidates(path: Path | str) -> Candidates:
     """
     tensors, metadata = load_weights(path)
     if metadata.get("kind") != _KIND:
-        raise RuntimeError(f"{path} holds {metadata.get('kind', 'plain weights')!r}, not {_KIND!r}")
+        raise RuntimeError(
+            f"{path} holds {metadata.get('kind', 'plain weights')!r}, not {_KIND!r}: "
+            "give a file that `python -m dass import-official` wrote"
+        )
     described = json.loads(metadata["candidates"])
     described["architectures"] = tuple(described["architectures"])
     return Candidates(actmap=tensors["actmap"], arch_enc=tensors["arch_enc"], **described)

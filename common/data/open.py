@@ -63,4 +63,4 @@ def _open_path(path: Path, seed: int) -> Source:
         return open_packed_set(f"file:{path.stem}", [path], path.stem, SETS.get(path.stem, KnownSet()))
     if path.is_file():
         raise ValueError(f"{path} is a file: a dataset is a folder of class folders, or a packed .npz file")
-    raise FileNotFoundError(f"there is no folder or .npz file {path}")
+    raise FileNotFoundError(f"there is no {path}: give a folder of class folders, a packed .npz file or a known name")

@@ -15,6 +15,7 @@ from common.kd.learner import Learner
 from common.kd.recipe import Recipe
 
 _LEAST_INTERVALS = 50  # a save may take one part in 50 of the time, however large the state is
+_SHOWN_NAMES = 5
 
 
 def identity(
@@ -79,8 +80,9 @@ class Checkpoint:
         theirs = state.get("run", {})
         names = [name for name in {**theirs, **self.run} if theirs.get(name) != self.run.get(name)]
         if names:
+            more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
             raise RuntimeError(
-                f"checkpoint {self.path} is of another run ({', '.join(names)} differ): "
+                f"checkpoint {self.path} is of another run ({', '.join(names[:_SHOWN_NAMES])}{more} differ): "
                 "delete it or choose another folder"
             )
         for learner, saved in zip(learners, state["learners"], strict=True):
