@@ -9,7 +9,7 @@ from torch import Tensor
 
 from common.experiment.seeds import generator
 from dass.database import TaskTable
-from dass.predictor import map_patches
+from dass.predictor import MapScale, map_patches, scale_maps
 
 Label = Literal["best", "final"]
 
@@ -37,21 +37,23 @@ class TaskTensors:
     teacher_accuracy: Tensor
 
 
-def to_tensors(table: TaskTable, label: Label, device: torch.device) -> TaskTensors:
+def to_tensors(table: TaskTable, label: Label, device: torch.device, map_scale: MapScale = "raw") -> TaskTensors:
     """Put a task on the device.
 
     Args:
         table: the task.
         label: which accuracy is predicted, the best over a training's validations or the one after the last epoch.
         device: where.
+        map_scale: unit of the maps.
     """
+    student, teacher = scale_maps(table.actmap, table.teacher_actmap, map_scale)
     teacher_accuracy = table.teacher_best_accuracy if label == "best" else table.teacher_final_accuracy
     return TaskTensors(
         task=table.task,
-        student=map_patches(table.actmap.to(device)),
+        student=map_patches(student.to(device)),
         codes=table.arch_enc.to(device),
         accuracy=(table.best_accuracy if label == "best" else table.final_accuracy).to(device),
-        teacher=map_patches(table.teacher_actmap.to(device)),
+        teacher=map_patches(teacher.to(device)),
         teacher_code=table.teacher_enc.to(device),
         teacher_accuracy=torch.tensor([teacher_accuracy], dtype=torch.float32, device=device),
     )

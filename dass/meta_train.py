@@ -74,7 +74,9 @@ def _train(cfg: MetaTrainConfig, tables: Mapping[str, TaskTable], run: Run) -> N
         **asdict(cfg.predictor), map_channels=any_table.actmap.shape[1], arch_dim=any_table.arch_enc.shape[1]
     )
     learner = MetaLearner(new_predictor(config, cfg.seed), cfg).to(device)
-    prepared = {table.task: to_tensors(table, cfg.label, device) for table in (*train, *valid, *test)}
+    prepared = {
+        table.task: to_tensors(table, cfg.label, device, cfg.predictor.map_scale) for table in (*train, *valid, *test)
+    }
     best = meta_train(
         learner,
         [prepared[table.task] for table in train],

@@ -18,6 +18,7 @@ from torch.nn import functional
 from common.experiment.seeds import derive_seed
 from common.store.weights import load_weights, save_weights
 
+MapScale = Literal["raw", "teacher"]
 InputType = Literal["STA", "ST", "SA", "TA", "S", "T", "A"]
 _KIND = "dass-predictor"
 _STEP_SIZES = "step_sizes."
@@ -47,6 +48,9 @@ class PredictorSizes:
     """Width of the code's embedding and of the head's hidden layer; published name h_dim."""
     input_type: InputType = "STA"
     """Inputs in use: S student map, T teacher map, A architecture code."""
+    map_scale: MapScale = "raw"
+    """Unit of the maps: raw, as published, or teacher, the root mean square of the task's teacher's map, which differs
+    by a factor of two and more from one teacher to the next."""
 
     def __post_init__(self) -> None:
         """Check the sizes.
@@ -55,8 +59,10 @@ class PredictorSizes:
             ValueError: a size is not positive or the inputs are not a known subset.
         """
         for name, value in vars(self).items():
-            if name != "input_type" and value < 1:
+            if isinstance(value, int) and value < 1:
                 raise ValueError(f"predictor {name} is {value}; it must be at least 1")
+        if self.map_scale not in get_args(MapScale):
+            raise ValueError(f"map_scale is {self.map_scale!r}; choose from {', '.join(get_args(MapScale))}")
         if self.input_type not in get_args(InputType):
             raise ValueError(f"input_type is {self.input_type!r}; choose from {', '.join(get_args(InputType))}")
 
@@ -69,6 +75,20 @@ class PredictorConfig(PredictorSizes):
     """Channels of the stage-4 maps."""
     arch_dim: int = 181
     """Length of an architecture's code."""
+
+
+def scale_maps(student: Tensor, teacher: Tensor, scale: MapScale) -> tuple[Tensor, Tensor]:
+    """Maps of a task's students and teacher in the unit that a predictor takes them in.
+
+    Args:
+        student: (n, C, side, side).
+        teacher: (1, C, side, side).
+        scale: see `PredictorSizes`.
+    """
+    if scale == "raw":
+        return student, teacher
+    unit = teacher.square().mean().sqrt().clamp_min(1e-12)
+    return student / unit, teacher / unit
 
 
 def map_patches(maps: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from common.experiment.files import write_json
 from dass.candidates import Candidates, load_candidates
 from dass.database import TaskTable, load_table
 from dass.prediction import adapt_and_predict
-from dass.predictor import PredictorArtifact, load_predictor
+from dass.predictor import PredictorArtifact, load_predictor, scale_maps
 from dass.teachers import slug
 
 
@@ -48,13 +48,15 @@ def rank_imported(cfg: RankConfig) -> None:
     steps = artifact.step_sizes
     if cfg.step_size_reset is not None:
         steps = {name: torch.full_like(value, cfg.step_size_reset) for name, value in steps.items()}
+    scale = artifact.predictor.config.map_scale
+    students, teacher_map = scale_maps(candidates.actmap, table.teacher_actmap, scale)
     found = adapt_and_predict(
         artifact.predictor,
         steps if artifact.adapt else None,
-        table.teacher_actmap,
+        teacher_map,
         table.teacher_enc,
         table.teacher_best_accuracy,
-        candidates.actmap,
+        students,
         candidates.arch_enc,
         num_steps=artifact.num_inner_updates,
     )

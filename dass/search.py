@@ -24,7 +24,7 @@ from common.spaces.sampling import sample_distinct
 from dass.facts import commands_of, dataset_facts, network_facts
 from dass.networks import TrainedNetwork, load_network
 from dass.prediction import Prediction, adapt_and_predict
-from dass.predictor import PredictorArtifact, load_predictor, probe_digest
+from dass.predictor import PredictorArtifact, load_predictor, probe_digest, scale_maps
 from dass.probe import embed, make_probe
 from dass.report import search_page
 from dass.report_inputs import SearchFacts
@@ -183,6 +183,7 @@ def rank(
     everyone = [teacher.arch, *archs]
     maps = embed(state, teacher.arch, everyone, probe.to(device), artifact.pr_type, "probing students")  # type: ignore[arg-type]
     embedded = time.perf_counter()
+    students, teacher_map = scale_maps(maps[1:], maps[:1], artifact.predictor.config.map_scale)
     codes = space.encode(everyone).to(device)
     steps = artifact.step_sizes
     if step_size is not None:
@@ -190,10 +191,10 @@ def rank(
     prediction = adapt_and_predict(
         artifact.predictor.to(device),
         {name: value.to(device) for name, value in steps.items()} if artifact.adapt else None,
-        maps[:1],
+        teacher_map,
         codes[:1],
         teacher.best_accuracy,
-        maps[1:],
+        students,
         codes[1:],
         num_steps=artifact.num_inner_updates,
     )
