@@ -24,7 +24,7 @@ def dataset_facts(task: Task) -> DatasetFacts:
     shown = torch.cat(rows)
     return DatasetFacts(
         name=task.id,
-        description=task.description,
+        description=task.description.removeprefix(task.id).lstrip(":, "),  # the page says the name before it
         class_names=task.class_names,
         num_train=len(task.train),
         num_evaluation=len(task.evaluation),

@@ -175,8 +175,7 @@ def teacher_page(facts: TeacherFacts) -> str:
         "Best accuracy": percent(run.best_accuracy),
         "Parameters": f"{count(facts.teacher.num_params)} ({facts.teacher.num_params:,})",
         "MACs of one image": f"{count(facts.teacher.macs)} ({facts.teacher.macs:,})",
-        "Time": duration(run.seconds),
-    }
+    } | ({} if run.seconds is None else {"Time": duration(run.seconds)})
     return page(
         f"Teacher: {facts.dataset.name}",
         lead,
