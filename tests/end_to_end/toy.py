@@ -1,0 +1,206 @@
+"""DaSS on scikit-learn's digits, as small as it gets: every step is real, every size is tiny."""
+
+import contextlib
+import io
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from common.experiment.commands import main
+from common.experiment.files import read_json
+from dass.__main__ import STEPS
+from dass.official_flags import translate
+
+ROOT = Path(__file__).resolve().parents[2]
+RESOLUTION = 16
+PRESET = """
+train-teacher:
+  resolution: 16
+  space: &space {teacher_widths: [16, 32, 48, 64], max_depth: 2}
+  recipe: &teacher
+    {loss: ce, epochs: 6, epoch_images: 256, batch_size: 16, learning_rate: 0.02, validate_every: 6, flip: "no",
+     channels_last: true}
+collect:
+  tasks: [digits/0-4, images/turned]
+  resolution: 16
+  space: *space
+  teacher_recipe: *teacher
+  pool: &pool
+    num_students: 4
+    recipe: &student
+      {epochs: 2, epoch_images: 128, batch_size: 32, learning_rate: 0.05, validate_every: 2, flip: "no",
+       channels_last: true}
+meta-train:
+  meta_valid_tasks: ["folder:turned"]
+  num_episodes: 40
+  num_queries: 3
+  validate_every: 10
+  predictor: {hidden_channels: 16, out_channels: 32, hidden_dim: 16}
+search: {resolution: 16, space: *space, teacher: {recipe: *teacher}, num_candidates: 30, top_k: 3}
+distill:
+  resolution: 16
+  space: *space
+  teacher: {recipe: *teacher}
+  recipe:
+    {epochs: 3, epoch_images: 256, batch_size: 32, learning_rate: 0.05, validate_every: 1, flip: "no",
+     channels_last: true}
+  seeds: [1, 2]
+evaluate:
+  resolution: 16
+  space: *space
+  teacher_recipe: *teacher
+  pool: {num_students: 5, seeds: [0, 1], recipe: *student}
+"""
+_LOG_LINE = re.compile(r"\d\d:\d\d:\d\d (INFO|WARNING|ERROR) ")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    def lines(self) -> list[str]:
+        """Lines of stderr that are neither empty nor log."""
+        return [line for line in self.err.splitlines() if line.strip() and not _LOG_LINE.match(line)]
+
+    def error(self, code: int) -> str:
+        """The one error line of a command that failed as it should."""
+        assert self.code == code, (self.code, self.out, self.err)
+        assert "Traceback" not in self.err, self.err
+        (line,) = self.lines()
+        assert re.match(r"dass [a-z-]+: error: ", line), line
+        return line
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A folder in which commands run, with image folders and a preset.
+
+    `images/turned` (quarter turns of 5 to 9, inverted) and `images/own` (upright 5 to 9) are a user's own pictures.
+    """
+
+    folder: Path
+
+    @classmethod
+    def make(cls, folder: Path) -> "Toy":
+        """Write the preset and the pictures."""
+        (folder / "toy.yaml").write_text(PRESET)
+        write_digits(folder / "images/turned", "56789", per_class=90, change=lambda image: 16 - np.rot90(image))
+        write_digits(folder / "images/own", "56789", per_class=90, first=80)
+        return cls(folder)
+
+    def run(self, step: str, *argv: object, preset: bool = True) -> Finished:
+        """Runs a command in this process, as `python -m dass` would."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main("dass", STEPS, arguments(step, *argv, preset=preset), aliases=translate)
+        return Finished(code, out.getvalue(), err.getvalue())
+
+    def do(self, step: str, *argv: object) -> Finished:
+        """Runs a command that must succeed."""
+        done = self.run(step, *argv)
+        assert done.code == 0, done.err
+        return done
+
+    def start(self, step: str, *argv: object, **options: Any) -> "subprocess.Popen[str]":
+        """Starts `python -m dass` in a process group of its own."""
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [sys.executable, "-m", "dass", *arguments(step, *argv)],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            **options,
+        )
+
+    def do_alone(self, step: str, *argv: object) -> Finished:
+        """Runs `python -m dass` in a process of its own; it must succeed."""
+        done = ended(self.start(step, *argv))
+        assert done.code == 0, done.err
+        return done
+
+    def result(self, run: str) -> dict[str, Any]:
+        """`result.json` of a run folder."""
+        found: dict[str, Any] = read_json(self.folder / run / "result.json")
+        return found
+
+
+def arguments(step: str, *argv: object, preset: bool = True) -> list[str]:
+    """A whole command line: the preset, one thread, no GPU."""
+    common = ["--config", "toy.yaml"] if preset else []
+    return [step, *common, "--threads", "1", "--gpu", "cpu", *map(str, argv)]
+
+
+def write_digits(
+    folder: Path,
+    digits: str,
+    *,
+    per_class: int,
+    first: int = 0,
+    change: Callable[[np.ndarray], np.ndarray] = lambda image: image,
+) -> Path:
+    """A folder of class folders with 8x8 pictures of handwritten digits, values 0 to 16 before and after `change`."""
+    raw = load_digits()
+    for digit in digits:
+        place = folder / f"digit {digit}"
+        place.mkdir(parents=True, exist_ok=True)
+        for index, image in enumerate(raw.images[raw.target == int(digit)][first : first + per_class]):
+            levels = np.rint(np.clip(change(image), 0, 16) * (255 / 16)).astype(np.uint8)
+            Image.fromarray(levels).save(place / f"{index:03d}.png")
+    return folder
+
+
+def ended(process: "subprocess.Popen[str]", seconds: float = 600) -> Finished:
+    """Waits for a command and the workers that hold its pipes; none of them is left behind."""
+    try:
+        out, err = process.communicate(timeout=seconds)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return Finished(process.returncode, out, err)
+
+
+def wait_for(process: "subprocess.Popen[str]", reached: Callable[[], bool], seconds: float = 600) -> None:
+    """Polls until a process has come so far; fails if it ends before."""
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert process.poll() is None, ended(process)
+        assert time.monotonic() < deadline, ended(process, seconds=0)
+        time.sleep(0.005)
+
+
+def records_of(run: Path) -> list[tuple[Any, ...]]:
+    """All rows of a record store in the order in which they came, times included."""
+    file = run / "records.sqlite"
+    if not file.exists():
+        return []
+    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=10)) as connection:
+        try:
+            return connection.execute("SELECT rowid, * FROM records ORDER BY rowid").fetchall()
+        except sqlite3.OperationalError:  # the table is not made yet
+            return []
+
+
+def contents(folder: Path, pattern: str) -> dict[str, bytes]:
+    """Bytes of files by their path within the folder."""
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob(pattern))}
+    assert found, f"no {pattern} in {folder}"
+    return found
