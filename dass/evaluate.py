@@ -70,14 +70,15 @@ def evaluate(cfg: EvaluateConfig) -> None:
     folder = cfg.out or Path("exp/dass/evaluate") / slug("-".join(cfg.tasks))
     with open_run(folder, program="dass", step="evaluate", config=cfg, products=_PRODUCTS) as run:
         if run.result is None:
-            results, rankings = {}, []
+            results, rankings, described = {}, [], []
             for name in cfg.tasks:
                 table, scores = _measure(cfg, name, folder, exclude)
                 rankings.append(_ranking(table, scores))
+                described.append(table.description)
                 results[table.task] = _result(table, scores, rankings[-1])
             facts = EvaluateFacts(
                 datasets=rankings,
-                predictor=predictor_card(artifact, cfg.predictor),
+                predictor={"Datasets": "; ".join(described)} | predictor_card(artifact, cfg.predictor),
                 commands=commands_of(folder, "evaluate"),
             )
             write_text(folder / "report.html", evaluate_page(facts))
@@ -123,7 +124,7 @@ def _ranking(table: TaskTable, scores: Tensor) -> RankingFacts:
     if table.num_seeds > 1:
         ceiling = _correlation(table.seed_best_accuracy[:, 0], table.seed_best_accuracy[:, 1])
     return RankingFacts(
-        dataset=table.description,
+        dataset=f"{table.task} (reduced)" if "reduced" in table.description else table.task,
         predicted=scores,
         measured=table.best_accuracy,
         correlations={name: _correlation(values, table.best_accuracy) for name, values in rankers.items()},

@@ -258,7 +258,7 @@ def correlation_parts(rankings: Sequence[RankingFacts]) -> list[Fragment]:
     series = {name: [ranking.correlations.get(name, undefined).spearman for ranking in rankings] for name in names}
     ceilings = {ranking.dataset: ranking.ceiling.spearman for ranking in rankings if ranking.ceiling is not None}
     bars = plot(
-        grouped_bars(datasets, series, value_label="Spearman correlation with measured accuracy", limits=ceilings),
+        grouped_bars(datasets, series, value_label="Spearman correlation", limits=ceilings),
         alt="Spearman correlation of each ranking on each dataset; the values are in the table.",
         caption="Higher is better; 0 is chance."
         + (" Black line: what two measurements of the same networks agree on." if ceilings else ""),
