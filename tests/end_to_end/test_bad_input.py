@@ -27,8 +27,9 @@ def search(toy: Toy, *argv: object) -> Finished:
 
 
 def distill(toy: Toy, *argv: object) -> Finished:
-    """A distillation of the smallest student; later flags win."""
-    return toy.run("distill", *OWN, "--arch", SMALLEST, "--teacher.file", TEACHER, *argv)
+    """A distillation of the smallest student, into a folder of its own unless one is given; later flags win."""
+    anew = () if "--out" in argv else ("--out", "bad-distill", "--restart")
+    return toy.run("distill", *OWN, "--arch", SMALLEST, "--teacher.file", TEACHER, *anew, *argv)
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def test_bounds_that_no_student_satisfies(toy: Toy) -> None:
 
 
 def test_the_student_of_a_search_that_never_was(toy: Toy) -> None:
-    line = toy.run("distill", "--data", "digits/5-9", "--out", "bad-distill").error(2)
+    line = toy.run("distill", "--data", "digits/5-9", "--out", "never-searched").error(2)
     assert "python -m dass search --data digits/5-9" in line
     assert "--arch" in line
 

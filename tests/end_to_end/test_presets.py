@@ -2,6 +2,7 @@ import dataclasses
 import importlib
 import typing
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,9 @@ def test_steps_of_the_cpu_preset_agree_on_the_teacher() -> None:
     assert len({config.space for step, config in parsed.items() if step != "meta-train"}) == 1
     recipe = parsed["train-teacher"].recipe
     assert recipe == parsed["search"].teacher.recipe == parsed["distill"].teacher.recipe
-    assert recipe == parsed["collect"].teacher_recipe == parsed["evaluate"].teacher_recipe
+    assert recipe == parsed["evaluate"].teacher_recipe
+    bounded = replace(recipe, epoch_images=2048)  # of the database's many teachers, to collect it within an hour
+    assert parsed["collect"].teacher_recipe == bounded
 
 
 @pytest.mark.parametrize(("file", "step"), [p for p in sections() if p.values[0].stem == "paper"])
