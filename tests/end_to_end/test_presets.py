@@ -111,4 +111,5 @@ def test_the_paper_preset_holds_the_published_numbers() -> None:
     assert (meta.num_episodes, meta.num_queries, meta.validate_every, meta.learning_rate) == (1000, 50, 20, 5e-4)
     assert (meta.first_order, meta.step_size, meta.learn_step_size, meta.num_inner_updates) == (False, 0.005, True, 1)
     assert (meta.adapt, meta.label, meta.seed) == (True, "best", 2)
-    assert dataclasses.astuple(meta.predictor) == (128, 256, 64, "STA")
+    assert dataclasses.astuple(meta.predictor) == (128, 256, 64, "STA", "raw")
+    assert (meta.outer_loss, collect.space.code) == ("error", "onehot")
