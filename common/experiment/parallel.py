@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from tqdm import tqdm
 
 from common.experiment.device import available_cpus, set_threads
 from common.experiment.files import is_disk_full
@@ -185,6 +186,7 @@ def _start_worker(threads: int) -> None:
     """Prepare a worker process: its threads, and its end, which is its parent's business alone."""
     set_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of the terminal
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a terminated worker leaves behind
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

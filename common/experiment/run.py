@@ -23,8 +23,8 @@ from common.experiment.presets import UsageError, from_yaml
 
 _log = logging.getLogger(__name__)
 
-_FREE_FIELDS = ("gpu", "threads", "debug", "restart", "data_root", "out")
-"""Fields that do not change what a run computes: it may go on with other values of these."""
+_FREE_FIELDS = ("gpu", "threads", "workers", "debug", "restart", "data_root", "out")
+"""Fields and sections that do not change what a run computes: it may go on with other values of these."""
 _OWN = ("result.json", "checkpoint", "metrics.csv", "report.html", "environment.json", "config.yaml")
 """What a run leaves, in an order in which a removal that is cut short leaves a run that can go on."""
 
@@ -263,7 +263,7 @@ def _check_same(folder: Path, program: str, step: str, config: Any) -> None:
             f"{folder / 'config.yaml'} is damaged: restore it, or pass --restart to begin anew"
         ) from error
     now = _flat(to_dict(config))
-    names = [name for name in {**now, **earlier} if name not in _FREE_FIELDS]
+    names = [name for name in {**now, **earlier} if name.split(".")[0] not in _FREE_FIELDS]
     missing = object()
     different = [
         f"{name} is {earlier.get(name, 'not set')!r} there and {now.get(name, 'not set')!r} here"

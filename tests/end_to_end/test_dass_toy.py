@@ -175,9 +175,7 @@ def test_a_task_of_the_database_is_not_unseen(task: str, toy: Toy) -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes(toy: Toy, distilled: Finished, tmp_path: Path) -> None:
-    # Students from two worker processes, then everything from one: who trains does not matter.
-    workers = ("--workers.backend", "spawn", "--workers.num", "2", "--workers.threads", "1")
-    toy.do("collect", "--out", tmp_path / "collect", *workers)
+    toy.do("collect", "--out", tmp_path / "collect")
     toy.do("meta-train", "--database", tmp_path / "collect/database", "--out", tmp_path / "meta")
     toy.do("search", "--data", "images/own", "--predictor", tmp_path / "meta/predictor.safetensors", "--out", "again")
     teacher = ("--teacher.file", toy.folder / OWN_TEACHER / "teacher.safetensors")

@@ -23,20 +23,18 @@ def kill(process: "subprocess.Popen[str]", run: Path) -> None:
 def test_a_killed_collection_goes_on(workers: tuple[str, ...], toy: Toy) -> None:
     run = toy.folder / f"killed-collect-{len(workers)}"
     shutil.copytree(toy.folder / "collect/teachers", run / "teachers")
-    argv = ("--out", run.name, *workers)
+    argv = ("--tasks", "images/turned", "--out", run.name, *workers)
     process = toy.start("collect", *argv)
-    wait_for(process, lambda: len(records_of(run)) >= 2)
+    wait_for(process, lambda: len(records_of(run)) >= 1)
     kill(process, run)
     kept = records_of(run)
     teachers = {path: path.stat().st_mtime_ns for path in run.glob("teachers/*.safetensors")}
-    assert 2 <= len(kept) < 8
-    assert len(teachers) == 2
+    assert 1 <= len(kept) < 4
     toy.do("collect", *argv)
     assert records_of(run)[: len(kept)] == kept, "times included: nothing was done twice"
-    assert len(records_of(run)) == 8
+    assert len(records_of(run)) == 4
     assert {path: path.stat().st_mtime_ns for path in teachers} == teachers
-    for pattern in ("database/*", "teachers/*"):
-        assert contents(run, pattern) == contents(toy.folder / "collect", pattern)
+    assert contents(run, "database/*") == contents(toy.folder / "collect", "database/folder_turned*")
     assert not list((run / "scratch").glob("*.pt"))
 
 
@@ -80,8 +78,8 @@ def listen() -> None:
 def test_an_interrupted_collection_says_so_and_goes_on(sent: signal.Signals, toy: Toy) -> None:
     run = toy.folder / f"interrupted-{sent.name}"
     shutil.copytree(toy.folder / "collect/teachers", run / "teachers")
-    argv = ("--tasks", "images/turned", "--out", run.name, *(SPAWN if sent == signal.SIGINT else ()))
-    process = toy.start("collect", *argv, preexec_fn=listen)
+    argv = ("--tasks", "images/turned", "--out", run.name)
+    process = toy.start("collect", *argv, *(SPAWN if sent == signal.SIGINT else ()), preexec_fn=listen)
     wait_for(process, lambda: len(records_of(run)) >= 1)
     os.killpg(process.pid, sent) if sent == signal.SIGINT else os.kill(process.pid, sent)  # a terminal tells the group
     stopped = ended(process, seconds=60)
@@ -89,6 +87,6 @@ def test_an_interrupted_collection_says_so_and_goes_on(sent: signal.Signals, toy
     assert stopped.lines() == ["dass collect: interrupted; the same command goes on from here"]
     kept = records_of(run)
     assert 1 <= len(kept) < 4
-    toy.do("collect", *argv)
+    toy.do("collect", *argv)  # without the workers: who trains does not matter
     assert records_of(run)[: len(kept)] == kept
     assert contents(run, "database/*") == contents(toy.folder / "collect", "database/folder_turned*")
