@@ -4,12 +4,13 @@ They have a handful of flags and no config file, which `argparse` covers; `--dir
 """
 
 import argparse
+import contextlib
 import difflib
 import errno
 import functools
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,7 +56,25 @@ def run(command: Command, argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0 done, 1 failed (each failure is one line on stderr), 2 wrong usage, 130 interrupted.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    with _messages_on_stderr():
+        return _run(command, argv)
+
+
+@contextlib.contextmanager
+def _messages_on_stderr() -> Iterator[None]:
+    """Show log messages as plain lines, for as long as the command runs."""
+    handler, root = logging.StreamHandler(sys.stderr), logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+
+
+def _run(command: Command, argv: Sequence[str] | None) -> int:
     manifest = load_manifest(command.manifest)
     try:
         args = _parse(command, manifest, argv)
