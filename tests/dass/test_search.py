@@ -45,7 +45,7 @@ def new_artifact(**changes: Any) -> PredictorArtifact:
     values: dict[str, Any] = {
         "predictor": predictor,
         "step_sizes": new_step_sizes(predictor, 0.05),
-        "space_name": SPACE.name,
+        "space_name": SPACE.code_name,
         "resolution": 16,
         "pr_type": "copy_paste_first",
         "probe": torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(4)),
@@ -236,8 +236,11 @@ def test_a_single_candidate_is_scored_as_among_others() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"space_name": ResNetSpace().name}, r"was meta-trained on resnet-32-64-128-256x5 at 16 px, and you search"),
-        ({"resolution": 64}, r"at 64 px, and you search resnet-16-32-48-64x2 at 16 px"),
+        (
+            {"space_name": ResNetSpace().code_name},
+            r"meta-trained on resnet-32-64-128-256x5 \(onehot codes\) at 16 px, and you search",
+        ),
+        ({"resolution": 64}, r"at 64 px, and you search resnet-16-32-48-64x2 \(onehot codes\) at 16 px"),
         ({"origin": "official"}, r"rank-imported"),
     ],
 )

@@ -140,7 +140,7 @@ def test_a_class_of_one_image_is_trained_on_and_named(fill: Fill, caplog: pytest
 
 
 def test_a_missing_folder_is_named() -> None:
-    with pytest.raises(FileNotFoundError, match=r"there is no folder or \.npz file /no/such/place"):
+    with pytest.raises(FileNotFoundError, match=r"there is no /no/such/place: give a folder of class folders"):
         open_dataset("/no/such/place", resolution=4)
 
 
