@@ -68,7 +68,7 @@ def test_wrong_usage_is_two_lines_and_exit_code_two(line: str, message: str, tmp
 
 
 def test_a_dataset_that_is_not_there_names_the_download(tmp_path: Path) -> None:
-    for line in ("train_teacher.sh 3 cub", "run_kd.sh 3 cub"):
+    for line in ("train_teacher.sh cpu cub", "run_kd.sh cpu cub"):
         script, *arguments = line.split()
         code, out, err = run(script, *arguments, folder=tmp_path)
         assert (code, out) == (1, "")
@@ -118,7 +118,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     artifact = PredictorArtifact(
         predictor=predictor,
         step_sizes=new_step_sizes(predictor, 0.005),
-        space_name=SPACE.name,
+        space_name=SPACE.code_name,
         resolution=RESOLUTION,
         pr_type="copy_paste_first",
         probe=make_probe(RESOLUTION),
