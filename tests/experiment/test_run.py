@@ -226,8 +226,11 @@ def test_other_settings_in_the_same_folder_are_listed_with_the_ways_out(tmp_path
 
 def test_settings_that_change_no_result_may_change(tmp_path: Path) -> None:
     opened(tmp_path).close()
+    before = (tmp_path / "config.yaml").read_bytes()
     free = Config(gpu="cpu", threads=3, debug=True, data_root=Path("elsewhere"), out=tmp_path)
-    opened(tmp_path, free).close()
+    with opened(tmp_path, free) as run:
+        assert run.result is None
+    assert (tmp_path / "config.yaml").read_bytes() == before, "the run goes on as it was described"
 
 
 def test_restart_forgets_the_run_and_keeps_other_files(tmp_path: Path) -> None:
