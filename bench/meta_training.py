@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -82,8 +83,8 @@ def main() -> None:
     teacher, teacher_code = torch.randn(1, 256, 8, 8).relu(), torch.ones(1, 181)
     for num in (100, 1000):
         maps, codes = torch.randn(num, 256, 8, 8).relu(), (torch.rand(num, 181) < 0.08).float()
-        given = (predictor, steps, teacher, teacher_code, 0.7, maps, codes)
-        report(f"adapt and score {num} candidates", lambda given=given: adapt_and_predict(*given), 9)  # type: ignore[misc]
+        score = partial(adapt_and_predict, predictor, steps, teacher, teacher_code, 0.7, maps=maps, codes=codes)
+        report(f"adapt and score {num} candidates", score, 9)
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def scoring(size: Size, num: int) -> float:
     codes = (torch.rand(num + 1, size.predictor.arch_dim, generator=draws) < 0.08).float()
 
     def run() -> None:
-        adapt_and_predict(predictor, steps, maps[:1], codes[:1], 0.7, maps[1:], codes[1:])
+        adapt_and_predict(predictor, steps, maps[:1], codes[:1], 0.7, maps=maps[1:], codes=codes[1:])
 
     run()
     return show(size, f"adapt and score {num:,}", min(seconds(run) for _ in range(3)), 1)

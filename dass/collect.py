@@ -165,7 +165,7 @@ def collect_task(
             for record in store.select(task=teacher.task, recipe=recipe_digest(pool.recipe, pool.pr_type, teacher))
         }
     records = [[found[text, seed] for seed in pool.seeds] for text in texts]
-    return _table(teacher, space, archs, records, pool, resolve_device(cfg.gpu))
+    return _table(teacher, space, archs, records, pool, device=resolve_device(cfg.gpu))
 
 
 def _check_tasks(cfg: CollectConfig) -> None:
@@ -239,6 +239,7 @@ def _table(
     archs: Sequence[ResNetArch],
     records: Sequence[Sequence[Record]],
     pool: PoolConfig,
+    *,
     device: torch.device,
 ) -> TaskTable:
     """Embeddings and labels of one task; times are left to the record store, so equal runs give equal tables."""

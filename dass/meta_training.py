@@ -138,8 +138,8 @@ def validate(learner: MetaLearner, tasks: Sequence[TaskTensors], learning: MetaL
             task.teacher,
             task.teacher_code,
             float(task.teacher_accuracy),
-            task.student,
-            task.codes,
+            maps=task.student,
+            codes=task.codes,
             num_steps=learning.num_inner_updates,
         )
         measured = task.accuracy.cpu()

@@ -35,9 +35,9 @@ def adapt_and_predict(
     teacher_map: Tensor,
     teacher_code: Tensor,
     teacher_accuracy: float,
+    *,
     maps: Tensor,
     codes: Tensor,
-    *,
     num_steps: int = 1,
     chunk: int = 250,
 ) -> Prediction:

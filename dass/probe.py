@@ -35,6 +35,7 @@ def embed(
     archs: Sequence[ResNetArch],
     probe: Tensor,
     kind: RemapKind,
+    *,
     description: str = "",
 ) -> Tensor:
     """Stage-4 maps of students that took the teacher's weights, in evaluation mode.

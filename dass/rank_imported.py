@@ -56,8 +56,8 @@ def rank_imported(cfg: RankConfig) -> None:
         teacher_map,
         table.teacher_enc,
         table.teacher_best_accuracy,
-        students,
-        candidates.arch_enc,
+        maps=students,
+        codes=candidates.arch_enc,
         num_steps=artifact.num_inner_updates,
     )
     order = torch.argsort(found.scores, descending=True, stable=True)[: cfg.top_k].tolist()

@@ -97,7 +97,13 @@ def search(cfg: SearchConfig) -> None:
         print(f"scoring {len(candidates)} students of {task.description}, into {folder}", flush=True)
         teacher = load_network(teacher_file)
         ranking = rank(artifact, teacher, cfg.space, candidates, step_size=cfg.step_size_reset, gpu=cfg.gpu)
-        _report(_finish(cfg, task, teacher, teacher_file, artifact, ranking, run), cfg, folder)
+        _report(
+            _finish(
+                cfg, run, task=task, teacher=teacher, teacher_file=teacher_file, artifact=artifact, ranking=ranking
+            ),
+            cfg,
+            folder,
+        )
 
 
 def search_folder(task: str) -> Path:
@@ -181,7 +187,7 @@ def rank(
     state = {name: value.to(device) for name, value in teacher.network.state_dict().items()}
     begin = time.perf_counter()
     everyone = [teacher.arch, *archs]
-    maps = embed(state, teacher.arch, everyone, probe.to(device), artifact.pr_type, "probing students")  # type: ignore[arg-type]
+    maps = embed(state, teacher.arch, everyone, probe.to(device), artifact.pr_type, description="probing students")  # type: ignore[arg-type]
     embedded = time.perf_counter()
     students, teacher_map = scale_maps(maps[1:], maps[:1], artifact.predictor.config.map_scale)
     codes = space.encode(everyone).to(device)
@@ -194,8 +200,8 @@ def rank(
         teacher_map,
         codes[:1],
         teacher.best_accuracy,
-        students,
-        codes[1:],
+        maps=students,
+        codes=codes[1:],
         num_steps=artifact.num_inner_updates,
     )
     if not torch.isfinite(prediction.scores).all():
@@ -231,12 +237,13 @@ def _brief(value: Any) -> str:
 
 def _finish(
     cfg: SearchConfig,
+    run: Run,
+    *,
     task: Task,
     teacher: TrainedNetwork,
     teacher_file: Path,
     artifact: PredictorArtifact,
     ranking: Ranking,
-    run: Run,
 ) -> dict[str, Any]:
     space, prediction = cfg.space, ranking.prediction
     chosen = ranking.order[: cfg.top_k].tolist()

@@ -115,7 +115,7 @@ def _train_resnet(cfg: TrainTeacherConfig, task: Task, run: Run) -> None:
         log=_logger(run),
     )
     facts = network_facts("teacher", cfg.space, teacher.arch, task, accuracy=teacher.best_accuracy)
-    _finish(cfg, task, run, facts, curve, _accuracies(teacher))
+    _finish(cfg, task, run, facts, curve, accuracies=_accuracies(teacher))
 
 
 def _train_timm(cfg: TrainTeacherConfig, task: Task, run: Run) -> None:
@@ -139,7 +139,7 @@ def _train_timm(cfg: TrainTeacherConfig, task: Task, run: Run) -> None:
         name="teacher", architecture=cfg.model, num_params=_num_params(network), macs=0, accuracy=outcome.best_accuracy
     )
     accuracies = {n: getattr(outcome, f"{n}_accuracy") for n in ("best", "final", "initial")}
-    _finish(cfg, task, run, facts, outcome.curve, accuracies)
+    _finish(cfg, task, run, facts, outcome.curve, accuracies=accuracies)
 
 
 def _logger(run: Run) -> Log:
@@ -166,6 +166,7 @@ def _finish(
     run: Run,
     network: NetworkFacts,
     curve: list[dict[str, float]],
+    *,
     accuracies: dict[str, float],
 ) -> None:
     facts = TeacherFacts(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -76,40 +77,46 @@ def train(
             teacher_logits=guide.evaluation_logits,
         )
         keeper = Checkpoint(checkpoint, identity(networks, task, recipe, seed, teacher), checkpoint_every_seconds)
-        seconds = _fit(learners, data, guide, examination, keeper, log, description)
+        session = _Session(learners=learners, data=data, guide=guide, examination=examination, keeper=keeper, log=log)
+        seconds = _fit(session, description)
     return [learner.finish(seconds / len(learners)) for learner in learners]
 
 
-def _fit(
-    learners: list[Learner],
-    data: TrainingSet,
-    guide: Guide,
-    examination: Examination,
-    keeper: Checkpoint,
-    log: Log | None,
-    description: str,
-) -> float:
+@dataclass(frozen=True, kw_only=True)
+class _Session:
+    """What one training works with."""
+
+    learners: list[Learner]
+    data: TrainingSet
+    guide: Guide
+    examination: Examination
+    keeper: Checkpoint
+    log: Log | None
+
+
+def _fit(session: _Session, description: str) -> float:
     """The training loop; returns the seconds spent, those before an interruption included."""
+    learners, data, keeper = session.learners, session.data, session.keeper
     recipe, num_steps = data.recipe, data.recipe.epochs * data.steps
     start, spent = keeper.restore(learners)
     begin = time.monotonic() - spent
     draws = derive_seed(data.seed, "layers")
     if start == 0:
         for learner in learners:
-            learner.initial_accuracy = learner.examine(examination)["accuracy"]
+            learner.initial_accuracy = learner.examine(session.examination)["accuracy"]
     for learner in learners:
         learner.network.train()
     progress = track(total=num_steps, description=description)
     progress.update(start)
     for step in range(start, num_steps):
         batch = data.batch(step)
-        teacher = guide(batch)
+        teacher = session.guide(batch)
         rate = learning_rate(recipe, step, num_steps)
         for learner in learners:
             _seed_layers(data.device, draws + step)  # dropout draws the same with and without the other networks
             learner.step(step, batch, teacher, rate)
         if (step + 1) % data.steps == 0:
-            _finish_epoch(learners, data, examination, keeper, step + 1, log, rate)
+            _finish_epoch(session, step + 1, rate)
         if step + 1 == num_steps or keeper.due():
             _check_finite(learners, data, keeper, step)
             keeper.save(step + 1, time.monotonic() - begin, learners)
@@ -118,26 +125,19 @@ def _fit(
     return time.monotonic() - begin
 
 
-def _finish_epoch(
-    learners: list[Learner],
-    data: TrainingSet,
-    examination: Examination,
-    keeper: Checkpoint,
-    step: int,
-    log: Log | None,
-    rate: float,
-) -> None:
+def _finish_epoch(session: _Session, step: int, rate: float) -> None:
     """Check, validate where it is time, and log."""
-    _check_finite(learners, data, keeper, step - 1)
+    learners, data = session.learners, session.data
+    _check_finite(learners, data, session.keeper, step - 1)
     epoch = step // data.steps
     is_due = epoch % data.recipe.validate_every == 0 or epoch == data.recipe.epochs
     for index, learner in enumerate(learners):
         values: dict[str, Tensor | float] = {"train_loss": learner.losses.mean(), "learning_rate": rate}
         if is_due:
-            measured = learner.validate(examination, epoch=epoch, step=step)
+            measured = learner.validate(session.examination, epoch=epoch, step=step)
             values |= {f"valid_{name}": value for name, value in measured.items()}
-        if log is not None:
-            log(step, f"{index}/" if len(learners) > 1 else "", values)
+        if session.log is not None:
+            session.log(step, f"{index}/" if len(learners) > 1 else "", values)
 
 
 def _check_finite(learners: list[Learner], data: TrainingSet, keeper: Checkpoint, step: int) -> None:

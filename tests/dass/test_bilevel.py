@@ -134,8 +134,8 @@ def predict(predictor: Predictor, steps: Params | None, task: TaskTensors, **opt
         task.teacher,
         task.teacher_code,
         float(task.teacher_accuracy),
-        task.student,
-        task.codes,
+        maps=task.student,
+        codes=task.codes,
         **options,
     )
 
@@ -187,7 +187,7 @@ def test_predictions_of_maps_and_of_patches_agree(small: PredictorConfig, make_t
     table, predictor = make_table(), new_predictor(small, 0)
     steps = new_step_sizes(predictor, 0.05)
     of_maps = adapt_and_predict(
-        predictor, steps, table.teacher_actmap, table.teacher_enc, 0.75, table.actmap, table.arch_enc
+        predictor, steps, table.teacher_actmap, table.teacher_enc, 0.75, maps=table.actmap, codes=table.arch_enc
     )
     torch.testing.assert_close(of_maps.scores, predict(predictor, steps, to_tensors(table, "best", CPU)).scores)
 
@@ -195,7 +195,7 @@ def test_predictions_of_maps_and_of_patches_agree(small: PredictorConfig, make_t
 def test_a_teacher_accuracy_in_percent_is_refused(small: PredictorConfig, make_table: MakeTable) -> None:
     table, predictor = make_table(), new_predictor(small, 0)
     with pytest.raises(ValueError, match="accuracy is 75; a fraction"):
-        adapt_and_predict(predictor, None, table.teacher_actmap, table.teacher_enc, 75.0, table.actmap, table.arch_enc)
+        predict(predictor, None, replace(to_tensors(table, "best", CPU), teacher_accuracy=torch.tensor(75.0)))
 
 
 def test_an_episode_draws_other_students_each_time_and_the_same_ones_again(task: TaskTensors) -> None:

@@ -60,8 +60,8 @@ def test_the_best_scores_come_first_and_are_those_of_one_adaptation(
         table.teacher_actmap,
         table.teacher_enc,
         table.teacher_best_accuracy,
-        table.actmap,
-        table.arch_enc,
+        maps=table.actmap,
+        codes=table.arch_enc,
     ).scores
     torch.testing.assert_close(torch.tensor(result["scores"]), expected, atol=1e-6, rtol=0)
     assert [student["index"] for student in result["chosen"]] == expected.argsort(descending=True)[:3].tolist()

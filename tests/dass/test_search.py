@@ -174,7 +174,7 @@ def test_scores_equal_adaptation_and_prediction_called_by_hand() -> None:
     maps = embed(teacher.network.state_dict(), teacher.arch, [teacher.arch, *archs], artifact.probe, "copy_paste_first")
     maps, codes = maps.clone(), SPACE.encode([teacher.arch, *archs])
     found = adapt_and_predict(
-        artifact.predictor, artifact.step_sizes, maps[:1], codes[:1], 0.8, maps[1:], codes[1:], num_steps=2
+        artifact.predictor, artifact.step_sizes, maps[:1], codes[:1], 0.8, maps=maps[1:], codes=codes[1:], num_steps=2
     )
     assert torch.equal(ranking.prediction.scores, found.scores)
     assert ranking.prediction.error_after == found.error_after
