@@ -6,19 +6,18 @@ Source: released code of Lee et al., ICLR 2023 (formats only).
 import argparse
 import logging
 import math
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from common.spaces.resnet import ResNetArch, ResNetSpace
 from common.spaces.resnet_network import ResidualNetwork
+from common.store.released import read_released
 from dass.candidates import Candidates
 from dass.database import TaskTable
 from dass.predictor import InputType, Predictor, PredictorArtifact, PredictorConfig
@@ -67,27 +66,10 @@ def read_official(path: Path) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         RuntimeError: it is damaged, holds another type, or is no dictionary.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        with torch.serialization.safe_globals(_allowed_types()):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RuntimeError(f"{path} is damaged or holds what a released file may not: {reason}") from error
+    content = read_released(path, [(argparse.Namespace, "argparse.Namespace")])
     if not isinstance(content, dict):
         raise RuntimeError(f"{path} holds a {type(content).__name__}; a dictionary is needed")
     return content
-
-
-def _allowed_types() -> list[Any]:
-    """NumPy's pickled parts under their names before and since NumPy 2, and `argparse.Namespace`."""
-    kinds = {type(np.dtype(code)) for code in "?bBhHiIlLqQefdFDSU"}
-    allowed: list[Any] = [np.ndarray, np.dtype, argparse.Namespace, *sorted(kinds, key=lambda kind: kind.__name__)]
-    makers = (np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0])  # what NumPy pickles arrays and scalars with
-    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        allowed += [(maker, f"{module}.{name}") for maker, name in zip(makers, ("_reconstruct", "scalar"), strict=True)]
-    return allowed
 
 
 def kind_of(content: Mapping[str, Any]) -> str:
