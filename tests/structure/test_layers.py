@@ -10,12 +10,13 @@ MAY_IMPORT = {
     "common.data": {"common.experiment"},
     "common.store": {"common.experiment"},
     "common.meta": set[str](),
-    "common.spaces": {"common.experiment"},
+    "common.spaces": {"common.experiment", "common.graphs"},
     "common.sets": {"common.experiment"},
     "common.graphs": {"common.experiment"},
     "common.kd": {"common.data", "common.experiment", "common.spaces", "common.store"},
+    "common.features": {"common.data", "common.experiment", "common.kd", "common.store"},
     "common.report": {"common.experiment.files"},
-    "download": {"common.data", "common.experiment"},
+    "download": {"common.data", "common.experiment", "common.spaces", "common.store"},
 }
 """Packages of ours that each package may import, itself apart."""
 OURS = {"bench", "common", "download", "script", "tests"}
