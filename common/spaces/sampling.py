@@ -1,4 +1,4 @@
-"""Draw distinct architectures that satisfy a condition."""
+"""Draw distinct architectures that satisfy a condition, such as bounds on their cost."""
 
 from collections.abc import Callable, Collection
 from typing import TypeVar
@@ -40,3 +40,34 @@ def sample_distinct(
             if len(found) < num and arch not in found and arch not in exclude and accept(arch):
                 found[arch] = None
     return list(found)
+
+
+def within_bounds(
+    space: SearchSpace[Arch],
+    num_classes: int,
+    resolution: int,
+    *,
+    max_params: int | None = None,
+    max_macs: int | None = None,
+) -> Callable[[Arch], bool]:
+    """A condition for `sample_distinct`: at most so many parameters and multiply-accumulates; None means no bound.
+
+    Args:
+        space: whose costs count.
+        num_classes: outputs of the networks.
+        resolution: side of the images.
+        max_params: largest number of learnable parameters.
+        max_macs: largest number of multiply-accumulates for one image.
+
+    Raises:
+        ValueError: a bound that is not positive.
+    """
+    for name, bound in (("max_params", max_params), ("max_macs", max_macs)):
+        if bound is not None and bound < 1:
+            raise ValueError(f"{name} {bound}: a positive number or no bound is needed")
+
+    def accept(arch: Arch) -> bool:
+        cost = space.cost(arch, num_classes, resolution)
+        return (max_params is None or cost.num_params <= max_params) and (max_macs is None or cost.macs <= max_macs)
+
+    return accept

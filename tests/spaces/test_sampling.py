@@ -1,8 +1,9 @@
 """Distinct architectures under a condition."""
 
+import pytest
 import torch
 
-from common.spaces import ResNetArch, ResNetSpace, sample_distinct
+from common.spaces import ResNetArch, ResNetSpace, sample_distinct, within_bounds
 
 SPACE = ResNetSpace()
 TINY = ResNetSpace(teacher_widths=(16, 16, 16, 16), max_depth=1)  # 729 architectures
@@ -60,3 +61,20 @@ def test_asking_for_more_than_there_are_gives_all() -> None:
 
 def test_asking_for_none_gives_none() -> None:
     assert sample_distinct(SPACE, 0, draws()) == []
+
+
+def test_bounds_accept_exactly_what_costs_no_more() -> None:
+    archs = SPACE.sample(200, draws(3))
+    costs = [SPACE.cost(arch, 40, 64) for arch in archs]
+    max_params, max_macs = costs[0].num_params, costs[1].macs
+    both = within_bounds(SPACE, 40, 64, max_params=max_params, max_macs=max_macs)
+    assert [both(arch) for arch in archs] == [c.num_params <= max_params and c.macs <= max_macs for c in costs]
+    assert within_bounds(SPACE, 40, 64, max_params=max_params)(archs[0])
+    assert not within_bounds(SPACE, 40, 64, max_params=max_params - 1)(archs[0])
+    assert all(map(within_bounds(SPACE, 40, 64), archs))
+
+
+@pytest.mark.parametrize("name", ["max_params", "max_macs"])
+def test_bounds_that_nothing_can_meet_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} 0: a positive number or no bound is needed"):
+        within_bounds(SPACE, 40, 64, **{name: 0})
