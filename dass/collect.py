@@ -14,8 +14,10 @@ import torch
 from common.data.tasks import open_task, task_id
 from common.experiment.config import StepConfig, UsageError, digest, to_dict
 from common.experiment.device import resolve_device
+from common.experiment.names import slug
 from common.experiment.parallel import Job, map_resumable
 from common.experiment.run import open_run
+from common.experiment.workers import Workers
 from common.kd.recipe import Recipe
 from common.kd.remap import RemapKind
 from common.spaces.resnet import ResNetArch, ResNetSpace
@@ -23,8 +25,8 @@ from common.store.records import Record, RecordStore
 from dass.database import TaskTable, load_database, save_table
 from dass.networks import TrainedNetwork, load_network
 from dass.probe import embed, make_probe
-from dass.students import PoolJob, Workers, distil_missing, draw_pool, recipe_digest
-from dass.teachers import TINY_IMAGENET_TEACHER_RECIPE, fit_teacher, slug
+from dass.students import PoolJob, distil_missing, draw_pool, recipe_digest
+from dass.teachers import TINY_IMAGENET_TEACHER_RECIPE, fit_teacher
 
 _LOG = logging.getLogger(__name__)
 

@@ -15,21 +15,24 @@ from common.data.tasks import Task, open_task
 from common.experiment.config import StepConfig, UsageError, to_dict
 from common.experiment.device import resolve_device
 from common.experiment.files import read_json, write_text
+from common.experiment.names import slug
 from common.experiment.parallel import Job, map_resumable
 from common.experiment.run import Run, open_run
+from common.experiment.workers import Workers
 from common.kd.evaluate import predict
 from common.kd.recipe import Recipe
 from common.kd.remap import RemapKind
 from common.kd.teacher import is_named_teacher
 from common.kd.trainer import train
+from common.report.facts import PredictionFacts, RunFacts, commands_of, dataset_facts, run_facts, settings_of
 from common.spaces.resnet import ResNetSpace, check_resolution
-from dass.facts import commands_of, dataset_facts, network_facts, run_facts, settings_of
+from dass.facts import network_facts
 from dass.networks import TrainedNetwork, load_network, save_network
 from dass.report import distill_page
-from dass.report_inputs import DistillFacts, NetworkFacts, PredictionFacts, RunFacts, StudentRuns
+from dass.report_inputs import DistillFacts, NetworkFacts, StudentRuns
 from dass.search import search_folder
-from dass.students import Workers, new_student
-from dass.teachers import TeacherConfig, any_teacher, slug
+from dass.students import new_student
+from dass.teachers import TeacherConfig, any_teacher
 from dass.train_teacher import ensure_teacher
 
 _SHOWN_PREDICTIONS = 200
@@ -233,7 +236,7 @@ def _finish(cfg: DistillConfig, task: Task, arch: str, teacher: str, run: Run) -
         students=[StudentRuns(network=network_facts("student", cfg.space, cfg.space.parse(arch), task), runs=runs)],
         predictions=_predictions(students[cfg.seeds[0]].network, task),
         settings=settings_of(to_dict(cfg.recipe)) | {"weights taken over": cfg.pr_type},
-        commands=commands_of(run.folder, "distill"),
+        commands=commands_of("dass", "distill", run.folder),
     )
     write_text(run.folder / "report.html", distill_page(facts))
     run.finish(_result(task, arch, teacher_facts, students))

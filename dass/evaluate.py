@@ -13,21 +13,22 @@ from torch import Tensor
 from common.data.tasks import open_task, task_id
 from common.experiment.config import StepConfig, UsageError
 from common.experiment.files import write_text
+from common.experiment.names import slug
 from common.experiment.run import open_run
+from common.experiment.workers import Workers
 from common.kd.recipe import Recipe
 from common.meta.ranking import kendall, spearman
+from common.report.facts import commands_of
 from common.spaces.resnet import ResNetArch, ResNetSpace, check_resolution
 from dass.collect import PoolConfig, architectures_of, collect_task
 from dass.database import TaskTable, load_database, save_table
-from dass.facts import commands_of
 from dass.networks import load_network
 from dass.predictor import load_predictor
 from dass.report import evaluate_page
 from dass.report_inputs import Correlation, EvaluateFacts, RankingFacts
 from dass.search import check_predictor, predictor_card, rank
 from dass.shipped import SHIPPED_DATABASE, SHIPPED_PREDICTOR
-from dass.students import Workers
-from dass.teachers import TEACHER_RECIPE, TeacherConfig, slug
+from dass.teachers import TEACHER_RECIPE, TeacherConfig
 from dass.train_teacher import ensure_teacher
 
 _PRODUCTS = ("scratch", "tables", "records.sqlite*")
@@ -79,7 +80,7 @@ def evaluate(cfg: EvaluateConfig) -> None:
             facts = EvaluateFacts(
                 datasets=rankings,
                 predictor={"Datasets": "; ".join(described)} | predictor_card(artifact, cfg.predictor),
-                commands=commands_of(folder, "evaluate"),
+                commands=commands_of("dass", "evaluate", folder),
             )
             write_text(folder / "report.html", evaluate_page(facts))
             run.finish({"tasks": results, "mean_spearman": _means(rankings)})

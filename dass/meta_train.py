@@ -12,9 +12,9 @@ from common.experiment.config import StepConfig
 from common.experiment.device import resolve_device
 from common.experiment.files import write_text
 from common.experiment.run import Run, open_run
+from common.report.facts import commands_of, read_curves, settings_of
 from dass.database import TaskTable, load_database, split_by_role
 from dass.episodes import to_tensors
-from dass.facts import commands_of, read_curves, settings_of
 from dass.meta_training import MetaLearner, MetaLearning, meta_train, validate
 from dass.predictor import PredictorArtifact, PredictorConfig, PredictorSizes, new_predictor, save_predictor
 from dass.report import meta_train_page
@@ -127,7 +127,7 @@ def _facts(
         settings=settings_of({**asdict(cfg.predictor), **{f.name: getattr(cfg, f.name) for f in fields(MetaLearning)}}),
         num_undefined=int(sum(curves["valid", "undefined"].values)),
         commands=commands_of(
-            run.folder, "meta-train", f"python -m dass search --data NAME --predictor {run.folder / FILE_NAME}"
+            "dass", "meta-train", run.folder, f"python -m dass search --data NAME --predictor {run.folder / FILE_NAME}"
         ),
     )
 

@@ -4,9 +4,10 @@ Source: Lee et al., ICLR 2023, released scripts.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 
 from common.experiment.config import UsageError
+from common.experiment.flags import flag_groups, flag_name
 
 _LOG = logging.getLogger(__name__)
 
@@ -103,8 +104,8 @@ def translate(step: str, arguments: Sequence[str]) -> list[str]:
     translated: list[str] = []
     dropped: list[str] = []
     given: dict[str, list[str]] = {}
-    for flag, values in _with_split(list(_groups(arguments, renamed.keys() | inert))):
-        name = _name(flag)
+    for flag, values in _with_split(list(flag_groups(arguments, renamed.keys() | inert))):
+        name = flag_name(flag)
         if name in renamed and name in _SWITCHES and values:
             translated += [_switch(renamed[name], values[0]), *values[1:]]
         elif name in renamed and name not in _SWITCHES:
@@ -123,31 +124,14 @@ def translate(step: str, arguments: Sequence[str]) -> list[str]:
     return translated
 
 
-def _name(flag: str) -> str:
-    return flag.removeprefix("--").replace("-", "_")
-
-
-def _groups(arguments: Sequence[str], released: Set[str]) -> Iterator[tuple[str, list[str]]]:
-    """Flags, each with the values behind it; `--flag=value` is taken apart where the flag is a released one."""
-    flag, values = "", list[str]()
-    for argument in arguments:
-        if not argument.startswith("--"):
-            values.append(argument)
-            continue
-        yield flag, values
-        head, equals, value = argument.partition("=")
-        flag, values = (head, [value]) if equals and _name(head) in released else (argument, [])
-    yield flag, values
-
-
 def _with_split(groups: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
     """`--ds_name tiny_imagenet --ds_split 3` is the task `tiny_imagenet/3`."""
-    names = [values for flag, values in groups if _name(flag) == "ds_name"]
-    splits = [values for flag, values in groups if _name(flag) == "ds_split" and len(values) == 1]
+    names = [values for flag, values in groups if flag_name(flag) == "ds_name"]
+    splits = [values for flag, values in groups if flag_name(flag) == "ds_split" and len(values) == 1]
     if names != [["tiny_imagenet"]] or not splits:
         return groups
     names[0][0] = f"tiny_imagenet/{splits[-1][0]}"
-    return [(flag, values) for flag, values in groups if _name(flag) != "ds_split"]
+    return [(flag, values) for flag, values in groups if flag_name(flag) != "ds_split"]
 
 
 def _switch(name: str, value: str) -> str:

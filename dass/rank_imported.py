@@ -13,11 +13,11 @@ import torch
 
 from common.experiment.config import StepConfig, UsageError
 from common.experiment.files import write_json
+from common.experiment.names import slug
 from dass.candidates import Candidates, load_candidates
 from dass.database import TaskTable, load_table
 from dass.prediction import adapt_and_predict
 from dass.predictor import PredictorArtifact, load_predictor, scale_maps
-from dass.teachers import slug
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,25 +9,10 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from common.report import Curve
+from common.report.facts import DatasetFacts, PredictionFacts, RunFacts
 
 Vector = Tensor | Sequence[float]
 """(N,) numbers."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class DatasetFacts:
-    """A dataset, with the images that stand for it."""
-
-    name: str
-    description: str = ""
-    class_names: Sequence[str]
-    num_train: int
-    num_evaluation: int
-    resolution: int
-    images: Tensor | None = None
-    """uint8 (N, 3, H, W) to take samples from; None shows no pictures."""
-    labels: Tensor | None = None
-    """int64 (N,) of these images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,36 +33,11 @@ class NetworkFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunFacts:
-    """One training run: its measures, and the course of them over the epochs that were validated."""
-
-    seed: int
-    best_accuracy: float
-    final_accuracy: float
-    initial_accuracy: float | None = None
-    seconds: float | None = None
-    accuracies: Curve | None = None
-    losses: Curve | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class StudentRuns:
     """A student with its runs, one a seed."""
 
     network: NetworkFacts
     runs: Sequence[RunFacts]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class PredictionFacts:
-    """Outputs of the student on evaluation images."""
-
-    images: Tensor
-    """uint8 (N, 3, H, W)."""
-    labels: Tensor
-    """int64 (N,)."""
-    logits: Tensor
-    """(N, K)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,12 +16,14 @@ from common.data.tasks import Task, open_task
 from common.experiment.config import StepConfig, UsageError
 from common.experiment.device import resolve_device
 from common.experiment.files import write_text
+from common.experiment.names import slug
 from common.experiment.run import Run, open_run
 from common.experiment.seeds import generator
+from common.report.facts import commands_of, dataset_facts
 from common.spaces.base import Cost
 from common.spaces.resnet import ResNetArch, ResNetSpace, check_resolution
 from common.spaces.sampling import sample_distinct
-from dass.facts import commands_of, dataset_facts, network_facts
+from dass.facts import network_facts
 from dass.networks import TrainedNetwork, load_network
 from dass.prediction import Prediction, adapt_and_predict
 from dass.predictor import PredictorArtifact, load_predictor, probe_digest, scale_maps
@@ -29,7 +31,7 @@ from dass.probe import embed, make_probe
 from dass.report import search_page
 from dass.report_inputs import SearchFacts
 from dass.shipped import SHIPPED_PREDICTOR
-from dass.teachers import TeacherConfig, slug
+from dass.teachers import TeacherConfig
 from dass.train_teacher import ensure_teacher
 
 
@@ -266,7 +268,7 @@ def _finish(
         teacher_error=(prediction.error_before, prediction.error_after),
         predictor=predictor_card(artifact, cfg.predictor),
         seconds=ranking.seconds,
-        commands=commands_of(run.folder, "search", next_step=next_step),
+        commands=commands_of("dass", "search", run.folder, next_step=next_step),
     )
     write_text(run.folder / "report.html", search_page(facts))
     return run.finish(

@@ -4,7 +4,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import nn
@@ -12,8 +11,10 @@ from torch import nn
 from common.data.tasks import Task, open_task
 from common.experiment.config import digest
 from common.experiment.device import resolve_device
+from common.experiment.names import slug
 from common.experiment.parallel import Job, map_resumable
 from common.experiment.seeds import generator
+from common.experiment.workers import Workers
 from common.kd.recipe import Recipe
 from common.kd.remap import RemapKind, remap
 from common.kd.trainer import train
@@ -21,28 +22,6 @@ from common.spaces.resnet import ResNetArch, ResNetSpace
 from common.spaces.sampling import sample_distinct
 from common.store.records import Record, RecordStore
 from dass.networks import TrainedNetwork, load_network
-from dass.teachers import slug
-
-Backend = Literal["local", "spawn", "ray"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workers:
-    """Who does independent trainings."""
-
-    backend: Backend = "local"
-    """local: this process, one after the other; spawn: `num` processes; ray: `num` tasks of a Ray cluster."""
-    num: int = 1
-    """Processes at a time."""
-    threads: int | None = None
-    """CPU threads of each; workers x threads should not exceed the cores. None leaves --threads."""
-
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        if self.num < 1 or (self.threads is not None and self.threads < 1):
-            raise ValueError(f"workers {self.num} with {self.threads} threads: at least 1 of each")
-        if self.backend == "local" and self.num > 1:
-            raise ValueError(f"{self.num} workers need --workers.backend spawn or ray")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from torch import nn
 
 from common.data.tasks import Task
 from common.experiment.config import UsageError, digest, to_dict
+from common.experiment.names import slug
 from common.kd.recipe import Recipe
 from common.kd.teacher import is_named_teacher, load_teacher
 from common.kd.trainer import Log, train
@@ -31,11 +32,6 @@ class TeacherConfig:
     keeps for the dataset, which is trained first when it is not there."""
     recipe: Recipe = TEACHER_RECIPE
     """How a missing teacher is trained."""
-
-
-def slug(text: str) -> str:
-    """A task's id as a file name."""
-    return "".join(c if c.isalnum() or c in "-." else "_" for c in text).strip("_.") or "task"
 
 
 def teacher_folder(task: str) -> Path:

@@ -18,9 +18,10 @@ from common.experiment.run import Run, open_run
 from common.kd.recipe import Recipe
 from common.kd.teacher import is_named_teacher, load_teacher
 from common.kd.trainer import Log, train
+from common.report.facts import commands_of, dataset_facts, run_facts, settings_of
 from common.spaces.resnet import ResNetSpace, check_resolution
 from common.store.weights import save_weights
-from dass.facts import commands_of, dataset_facts, network_facts, run_facts, settings_of
+from dass.facts import network_facts
 from dass.networks import TrainedNetwork
 from dass.report import teacher_page
 from dass.report_inputs import NetworkFacts, TeacherFacts
@@ -174,7 +175,7 @@ def _finish(
         teacher=network,
         run=run_facts(cfg.seed, accuracies, curve),
         settings=settings_of(to_dict(cfg.recipe)),
-        commands=commands_of(run.folder, "train-teacher", next_step=f"python -m dass search --data {cfg.data}"),
+        commands=commands_of("dass", "train-teacher", run.folder, next_step=f"python -m dass search --data {cfg.data}"),
     )
     write_text(run.folder / "report.html", teacher_page(facts))
     result: dict[str, Any] = {

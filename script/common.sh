@@ -88,14 +88,17 @@ need_dataset() {
     next_word || misuse "which dataset? Give a name such as digits or cub, or a folder of class folders"
 }
 
-# `[METHOD]`: dass unless the next of WORDS says another of those that have the step (given as the name of its module).
+# `[METHOD]`: dass unless the next of WORDS says another of those that have one of the steps (given as names of modules).
 take_method() {
-    local known=() module
-    for module in "$ROOT"/*/"$1.py"; do
-        if [[ -f ${module%/*}/__main__.py ]]; then
-            module=${module%/*}
-            known+=("${module##*/}")
-        fi
+    local known=() folder step
+    for folder in "$ROOT"/*/; do
+        folder=${folder%/}
+        for step in "$@"; do
+            if [[ -f $folder/__main__.py && -f $folder/$step.py ]]; then
+                known+=("${folder##*/}")
+                break
+            fi
+        done
     done
     METHOD=dass
     if next_word; then METHOD=$WORD; fi

@@ -6,8 +6,12 @@ from pathlib import Path
 
 from common.data.open import open_source
 from common.data.tasks import task_id
+from common.experiment.names import slug
 from dass.evaluate import UNSEEN
-from dass.teachers import slug
+from metad2a.labels import PUBLISHED
+
+SETS = {"dass": UNSEEN, "metad2a": PUBLISHED}
+"""Unseen sets that each method was published with."""
 
 
 def present(names: tuple[str, ...], data_root: Path | None) -> list[str]:
@@ -35,14 +39,15 @@ def main() -> int:
     parser.add_argument("--program", default="lookup", help="who asks; errors begin with it")
     parser.add_argument("--data-root", type=Path)
     questions = parser.add_subparsers(dest="question", required=True)
-    questions.add_parser("present", help="the unseen sets that are in the data root")
+    listing = questions.add_parser("present", help="the sets of a method's publication that are in the data root")
+    listing.add_argument("method")
     folder = questions.add_parser("folder", help="run folder of a step on a dataset")
     for name in ("method", "step", "data"):
         folder.add_argument(name)
     asked = parser.parse_args()
     try:
         if asked.question == "present":
-            print(*present(UNSEEN, asked.data_root))
+            print(*present(SETS.get(asked.method, ()), asked.data_root))
         else:
             print(run_folder(asked.method, asked.step, asked.data, asked.data_root))
     except (OSError, ValueError, RuntimeError) as error:

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Distil the student that the search chose.
+# Train the network that the search chose.
 USAGE='usage: bash script/run_kd.sh GPU DATASET [METHOD] [flags]
 
-Distils the best student of the search on the dataset from its teacher, from several seeds. Searches first where no
-search was done yet and no --arch is given.
+dass: distils the best student of the search on the dataset from its teacher; metad2a: trains the best cell. From
+several seeds. Searches first where no search was done yet and no --arch is given.
 
   GPU      cpu, auto (the first GPU, the CPU where there is none) or the number of a GPU
   DATASET  a name (digits, cub, ...) or a folder of class folders
-  METHOD   dass (default)
-  flags    all that begins with --, or stands behind a --, goes to the step: python -m dass distill --help lists them.
-           The preset is configs/dass/cpu.yaml; --config configs/dass/paper.yaml takes the published settings'
+  METHOD   dass (default) or metad2a
+  flags    all that begins with --, or stands behind a --, goes to the step: python -m dass distill --help and
+           python -m metad2a train --help list them. The preset is configs/METHOD/cpu.yaml; --config
+           configs/METHOD/paper.yaml takes the published settings'
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname -- "$0")/common.sh"
 
@@ -17,9 +18,11 @@ split_arguments "$@"
 take_gpu
 need_dataset
 DATASET=$WORD
-take_method distill
+take_method distill train
 no_more_words
 find_python
+STEP=distill
+if [[ ! -f $ROOT/$METHOD/$STEP.py ]]; then STEP=train; fi
 if ! has_flag arch; then
     folder=$(lookup folder "$METHOD" search "$DATASET")
     if [[ ! -f $folder/result.json ]]; then
@@ -28,4 +31,4 @@ if ! has_flag arch; then
         run_step search --data "$DATASET" ${SHARED[@]+"${SHARED[@]}"}
     fi
 fi
-run_step distill --data "$DATASET" ${FLAGS[@]+"${FLAGS[@]}"}
+run_step "$STEP" --data "$DATASET" ${FLAGS[@]+"${FLAGS[@]}"}

@@ -1,25 +1,28 @@
 #!/usr/bin/env bash
-# Rank students for unseen datasets.
+# Search on unseen datasets.
 USAGE='usage: bash script/run_search.sh [GPU] [METHOD] [DATASET ...] [flags]
 
-Ranks students of each dataset with a meta-trained predictor, without training any; a missing teacher is trained first.
+dass: ranks students of each dataset with a meta-trained predictor; a missing teacher is trained first.
+metad2a: generates NAS-Bench-201 cells for each dataset and ranks them. Neither trains a candidate.
 
   GPU      cpu, auto (the first GPU, the CPU where there is none; the default) or the number of a GPU
-  METHOD   dass (default)
-  DATASET  names (digits, cub, ...) or folders of class folders; none: those of cub, dtd, quickdraw and stanford_cars
-           that are in the data root (--data-root, NAS_DATA or ./dataset), or digits where none is
-  flags    all that begins with --, or stands behind a --, goes to the step: python -m dass search --help lists them.
-           The preset is configs/dass/cpu.yaml; --config configs/dass/paper.yaml takes the published settings, and
-           needs a predictor that was meta-trained with them (--predictor FILE)'
+  METHOD   dass (default) or metad2a
+  DATASET  names (digits, cub, ...) or folders of class folders; none: those of the published ones (dass: cub, dtd,
+           quickdraw, stanford_cars; metad2a: cifar10, cifar100, mnist, svhn, aircraft, pets) that are in the data root
+           (--data-root, NAS_DATA or ./dataset), or digits where none is
+  flags    all that begins with --, or stands behind a --, goes to the step: python -m METHOD search --help lists them.
+           The preset is configs/METHOD/cpu.yaml; --config configs/METHOD/paper.yaml takes the published settings, and
+           needs models that were meta-trained with them (dass: --predictor FILE, metad2a: --pair DIR)'
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname -- "$0")/common.sh"
 
 split_arguments "$@"
 take_optional_gpu
-take_method search
+METHOD=dass
+if [[ ${WORDS[0]:-} != */* ]]; then take_method search; fi # a path in its place is a dataset
 find_python
 if ((${#WORDS[@]} == 0)); then
-    present=$(lookup present)
+    present=$(lookup present "$METHOD")
     for dataset in ${present:-digits}; do WORDS+=("$dataset"); done
     say "datasets: ${WORDS[*]}"
 fi

@@ -72,10 +72,14 @@ ALIASES = {"cars": "stanford_cars"}
 
 BUILT_IN = "digits"
 
+PACKED_FOLDERS = ("", "images")
+"""Where packed files lie, relative to the data root, in order of preference."""
+
 
 def known_names(data_root: Path) -> list[str]:
-    """Names that `open_known` takes: the registry and the packed files in the data root."""
-    return sorted({BUILT_IN, *SETS, *(path.stem for path in data_root.glob("*.npz"))})
+    """Names that `open_known` takes: the registry and the packed files of the data root."""
+    packed = (path.stem for folder in PACKED_FOLDERS for path in (data_root / folder).glob("*.npz"))
+    return sorted({BUILT_IN, *SETS, *packed})
 
 
 def canonical(name: str) -> str:
@@ -88,7 +92,7 @@ def open_known(name: str, *, data_root: Path, seed: int) -> Source:
     """Open a set by name: the full one where it is there, else its packed copy.
 
     Args:
-        name: a canonical name, or the stem of a packed file in the data root.
+        name: a canonical name, or the stem of a packed file in the data root or in its folder `images`.
         data_root: folder of the sets.
         seed: of parts that have to be drawn.
 
@@ -103,13 +107,22 @@ def open_known(name: str, *, data_root: Path, seed: int) -> Source:
         source = opener(name, data_root)
         if source is not None:
             return replace(source, flip=known.flip)
-    files = [data_root / f"{stem}.npz" for stem in known.packed]
-    present = [file for file in files if file.is_file()]
+    present = _packed_files(known, data_root)
     if present:
         return open_packed_set(name, present, name, known)
     if name in SETS:
         raise FileNotFoundError(_missing(name, known, data_root))
     raise ValueError(unknown_name(name, data_root))
+
+
+def _packed_files(known: KnownSet, data_root: Path) -> list[Path]:
+    """The packed files of a set that are there, all of them from one folder."""
+    for folder in PACKED_FOLDERS:
+        files = [data_root / folder / f"{stem}.npz" for stem in known.packed]
+        present = [file for file in files if file.is_file()]
+        if present:
+            return present
+    return []
 
 
 def open_packed_set(id: str, files: list[Path], name: str, known: KnownSet) -> Source:
@@ -143,5 +156,5 @@ def unknown_name(name: str, data_root: Path) -> str:
 def _missing(name: str, known: KnownSet, data_root: Path) -> str:
     files = " and ".join(f"{stem}.npz" for stem in known.packed)
     ways = [f"run `python -m download.dataset --name {name}`"] if known.openers else []
-    ways += [f"put {files} there"] if files else []
+    ways += [f"put {files} there or in its folder images"] if files else []
     return f"{name} is not in {data_root}: {', or '.join(ways)}, or point NAS_DATA or --data-root to where it is"

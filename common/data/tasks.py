@@ -58,14 +58,24 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Plan:
+class TaskPlan:
     """Which rows of a source make a task, before anything is decoded."""
 
     id: str
+    """Id of the task."""
     description: str
+    """One line that says which part of the set this is."""
     classes: Indices
+    """Labels of the source in the order of their new numbers."""
     train: Indices
+    """Rows of the training images."""
     evaluation: Indices
+    """Rows of the images accuracy is measured on."""
+
+    def renumber(self, labels: Indices) -> Indices:
+        """Position in `classes` of each label of the source."""
+        order = np.argsort(self.classes)
+        return order[np.searchsorted(self.classes[order], labels)].astype(np.int64)
 
 
 def open_task(text: str | Path, *, resolution: int, data_root: Path | None = None, seed: int = 0) -> Task:
@@ -87,17 +97,17 @@ def open_task(text: str | Path, *, resolution: int, data_root: Path | None = Non
         ValueError: unknown name, class range outside the set, fewer than two classes, a class without training images,
             or nothing to evaluate on.
     """
-    source, plan = _find(text, data_root, seed)
+    source, plan = plan_task(text, data_root=data_root, seed=seed)
     return _build(source, plan, resolution, seed)
 
 
 def task_id(text: str | Path, *, data_root: Path | None = None) -> str:
     """Id that a task has once it is open, found without decoding an image; arguments and errors as in `open_task`."""
-    return _find(text, data_root, seed=0)[1].id
+    return plan_task(text, data_root=data_root)[1].id
 
 
-def _find(text: str | Path, data_root: Path | None, seed: int) -> tuple[Source, _Plan]:
-    """Where the images of a task are, and which of them it has."""
+def plan_task(text: str | Path, *, data_root: Path | None = None, seed: int = 0) -> tuple[Source, TaskPlan]:
+    """Where the images of a task are and which of them it has; nothing is decoded. Arguments and errors as above."""
     whole = is_path(text) and Path(text).expanduser().exists()
     ranged = None if whole else re.fullmatch(r"(.+)/(\d+)-(\d+)", str(text))
     numbered = None if whole else re.fullmatch(r"(.+)/(\d+)", str(text))
@@ -122,7 +132,7 @@ def _refuse_number(name: str, text: str, data_root: Path | None) -> None:
     raise FileNotFoundError(f"there is no folder {text}, and {name!r} is no known dataset")
 
 
-def _whole(source: Source) -> _Plan:
+def _whole(source: Source) -> TaskPlan:
     held_out = TEST if (source.split == TEST).any() else int(source.split.max())
     evaluation = np.flatnonzero(source.split == held_out)
     train = np.flatnonzero(source.split != held_out)
@@ -133,14 +143,14 @@ def _whole(source: Source) -> _Plan:
         train = np.concatenate([rows[:QUICKDRAW_SHOTS] for rows in _rows_of_classes(source, train)])
         description = f"{description}, trained on the first {QUICKDRAW_SHOTS} a class: {len(train)} images"
     classes = np.arange(len(source.class_names))
-    return _Plan(id=source.id, description=description, classes=classes, train=train, evaluation=evaluation)
+    return TaskPlan(id=source.id, description=description, classes=classes, train=train, evaluation=evaluation)
 
 
 def _rows_of_classes(source: Source, rows: Indices) -> Sequence[Indices]:
     return [rows[source.labels[rows] == label] for label in range(len(source.class_names))]
 
 
-def _class_range(source: Source, first: int, last: int) -> _Plan:
+def _class_range(source: Source, first: int, last: int) -> TaskPlan:
     num_classes = len(source.class_names)
     if not 0 <= first <= last < num_classes:
         raise ValueError(f"{source.id}/{first}-{last}: classes must be a rising range within 0-{num_classes - 1}")
@@ -149,10 +159,10 @@ def _class_range(source: Source, first: int, last: int) -> _Plan:
     train, evaluation = (rows[np.isin(source.labels[rows], classes)] for rows in (whole.train, whole.evaluation))
     name = f"{source.id}/{first}-{last}"
     description = f"{whole.description}; classes {first} to {last}"
-    return _Plan(id=name, description=description, classes=classes, train=train, evaluation=evaluation)
+    return TaskPlan(id=name, description=description, classes=classes, train=train, evaluation=evaluation)
 
 
-def _tiny_imagenet_split(source: Source, index: int, seed: int) -> _Plan:
+def _tiny_imagenet_split(source: Source, index: int, seed: int) -> TaskPlan:
     """Split 2g and 2g + 1: classes 40g .. 40g + 39, their training images cut in two halves, not stratified.
 
     Source: the recipe of the predecessor's released code; the official files were drawn without a seed.
@@ -172,7 +182,7 @@ def _tiny_imagenet_split(source: Source, index: int, seed: int) -> _Plan:
         train, evaluation = halves if index % 2 == 0 else halves[::-1]
     name = f"{TINY_IMAGENET}/{index}"
     description = source.description.replace(TINY_IMAGENET, name, 1) + (", stored split" if stored else "")
-    return _Plan(id=name, description=description, classes=classes, train=train, evaluation=evaluation)
+    return TaskPlan(id=name, description=description, classes=classes, train=train, evaluation=evaluation)
 
 
 def _check_stored(source: Source, index: int, classes: Indices, train: Indices, evaluation: Indices) -> None:
@@ -182,13 +192,13 @@ def _check_stored(source: Source, index: int, classes: Indices, train: Indices, 
         raise ValueError(f"10_split/split_{index}.npz does not fit the images in {source.origin}: download both again")
 
 
-def _build(source: Source, plan: _Plan, resolution: int, seed: int) -> Task:
+def _build(source: Source, plan: TaskPlan, resolution: int, seed: int) -> Task:
     class_names = tuple(source.class_names[label] for label in plan.classes)
-    require_images(plan.id, _renumber(source.labels[plan.train], plan.classes), class_names)
+    require_images(plan.id, plan.renumber(source.labels[plan.train]), class_names)
     rows = np.concatenate([np.sort(plan.train), np.sort(plan.evaluation)])
     images, kept, _ = decode(source, rows, resolution)
     is_train = np.isin(kept, plan.train)
-    labels = _renumber(source.labels[kept], plan.classes)
+    labels = plan.renumber(source.labels[kept])
     require_images(plan.id, labels[is_train], class_names)
     if is_train.all():
         raise ValueError(f"{plan.id} has no image to evaluate on: use a set or folder with a test part")
@@ -203,9 +213,3 @@ def _build(source: Source, plan: _Plan, resolution: int, seed: int) -> Task:
         flip=source.flip,
         seed=seed,
     )
-
-
-def _renumber(labels: Indices, classes: Indices) -> Indices:
-    """Position of each label in `classes`."""
-    order = np.argsort(classes)
-    return order[np.searchsorted(classes[order], labels)].astype(np.int64)

@@ -7,7 +7,7 @@ import torch
 from pictures import encode, picture
 
 from common.data.open import open_dataset
-from common.data.tasks import open_task
+from common.data.tasks import open_task, task_id
 
 Pack = Callable[..., Path]
 
@@ -118,3 +118,29 @@ def test_two_parts_are_joined_in_order(pack: Pack, tmp_path: Path) -> None:
     both = open_dataset("tiny_imagenet", resolution=6, data_root=tmp_path)
     assert torch.equal(both.images[6:], both.images[:6].flip(0))
     assert both.labels.tolist() == LABELS * 2
+
+
+def test_packed_files_lie_in_the_data_root_or_in_its_folder_images(pack: Pack, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    (root / "images").mkdir(parents=True)
+    pack(BLOBS, LABELS, SPLIT, name="cub100").rename(root / "images" / "cub100.npz")
+    pack(BLOBS, LABELS, SPLIT, name="mine").rename(root / "images" / "mine.npz")
+    assert open_task("cub", resolution=4, data_root=root).id == "cub"
+    assert open_task("mine", resolution=4, data_root=root).id == "mine"
+    pack(BLOBS[:4], LABELS[:4], [0, 0, 2, 2], name="mine").rename(root / "mine.npz")
+    assert len(open_dataset("mine", resolution=4, data_root=root).images) == 4, "the root itself comes first"
+    with pytest.raises(FileNotFoundError, match=r"put dtd10\.npz there or in its folder images"):
+        open_dataset("dtd", resolution=4, data_root=root)
+
+
+def test_parts_of_a_set_are_not_taken_from_two_folders(pack: Pack, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    pack(BLOBS, LABELS, SPLIT, name="tiny_imagenet_a")
+    pack(BLOBS, LABELS, SPLIT, name="tiny_imagenet_b").rename(tmp_path / "images" / "tiny_imagenet_b.npz")
+    assert len(open_dataset("tiny_imagenet", resolution=4, data_root=tmp_path).images) == 6
+
+
+@pytest.mark.data
+def test_the_folder_above_the_packed_sets_is_a_data_root_too(data_root: Path) -> None:
+    above = data_root.resolve().parent
+    assert data_root.name != "images" or task_id("cub", data_root=above) == "cub"

@@ -392,7 +392,7 @@ def test_a_failure_of_torchvision_is_one_line(
     assert len(lines(capsys.readouterr().err, "download dataset: error: pets", *words)) == 1
 
 
-@pytest.mark.parametrize("name", ["dataset", "checkpoint", "preprocessed"])
+@pytest.mark.parametrize("name", ["dataset", "checkpoint", "preprocessed", "features"])
 def test_a_command_runs_by_its_path(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,3 +125,12 @@ def test_official_addresses_are_those_of_the_specification() -> None:
     assert identifiers["tiny_imagenet-5/model_best.pth.tar"] == "6bd7j05fqdhk8q8"
     assert identifiers["quickdraw/model_best.pth.tar"] == "1g5i5obahn327bi"
     assert identifiers["preprocessed.zip"] == "09kn998qbflyozy"
+
+
+def test_files_of_torchvision_are_those_that_torchvision_itself_asks_for() -> None:
+    from torchvision.models import ResNet18_Weights, SqueezeNet1_0_Weights
+
+    loaded = load_manifest(SHIPPED / "features.yaml")
+    theirs = {"resnet18-imagenet": ResNet18_Weights, "squeezenet1_0": SqueezeNet1_0_Weights}
+    assert {e.name: e.urls for e in loaded.entries} == {n: (w.IMAGENET1K_V1.url,) for n, w in theirs.items()}
+    assert [entry.target for entry in loaded.entries] == ["resnet18-f37072fd.pth", "squeezenet1_0-b66bff10.pth"]

@@ -1,4 +1,4 @@
-"""One tiny database and predictor for all tests of whole commands."""
+"""One tiny database and its models for all tests of a method's whole commands."""
 
 import pytest
 from toy import Toy
@@ -14,4 +14,18 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     toy.do_alone("collect", "--out", "collect")
     toy.do_alone("meta-train", "--database", "collect/database", "--out", "meta")
     toy.do("search", "--data", "images/own", "--predictor", "meta/predictor.safetensors")
+    return toy
+
+
+@pytest.fixture(scope="session")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """The same for metad2a: a folder in which `collect`, `meta-train` of both models and `search` were run.
+
+    Their run folders are `collect`, `pair/generator`, `pair/predictor` and the one that search takes.
+    """
+    toy = Toy.make(tmp_path_factory.mktemp("cells"), "metad2a")
+    toy.do_alone("collect", "--out", "collect")
+    for model in ("generator", "predictor"):
+        toy.do("meta-train", "--model", model, "--database", "collect/database.safetensors", "--out", f"pair/{model}")
+    toy.do("search", "--data", "images/own", "--pair", "pair")
     return toy

@@ -50,7 +50,12 @@ def test_help_begins_with_the_usage_line(script: str, tmp_path: Path) -> None:
         ("run_search.sh cpu dass digits cub --out there", "--out is the folder of one search, and these are 2"),
         ("run_meta_train.sh cpu nosuch", "unknown method 'nosuch': known are dass"),
         ("run_meta_train.sh 0 dass more --seed 1", "unexpected 'more'"),
-        ("run_collect.sh dass", "unexpected 'dass'"),
+        ("run_collect.sh nosuch", "unknown method 'nosuch': known are dass"),
+        ("run_collect.sh cpu metad2a more", "unexpected 'more'"),
+        (
+            "run_meta_train.sh cpu metad2a --database there --out here",
+            "--out is the folder of one run, and these are two",
+        ),
         ("train_teacher.sh", "which GPU? Give cpu, auto or the number of a GPU"),
         ("train_teacher.sh cpu --seed 1", "which dataset? Give a name such as digits or cub, or a folder"),
         ("quickstart.sh cpu digits more", "unexpected 'more'"),
@@ -97,6 +102,35 @@ def test_without_arguments_the_preset_for_two_cores_and_any_gpu_are_taken(
     code, _, err = run(script, "--", "--no-such-flag", folder=tmp_path)
     assert code == 2
     assert f"-m dass {step} --config {SCRIPT.parent}/configs/dass/cpu.yaml --gpu auto --no-such-flag" in err
+
+
+def test_both_models_of_metad2a_are_meta_trained_and_a_missing_database_is_collected_first(tmp_path: Path) -> None:
+    preset = f"--config {SCRIPT.parent}/configs/metad2a/cpu.yaml --gpu cpu"
+    code, _, err = run("run_meta_train.sh", "cpu", "metad2a", "--data-root", "nowhere", folder=tmp_path)
+    assert code == 1
+    assert "run_meta_train: no database of the default sources yet: collecting first" in err
+    assert f"-m metad2a collect {preset} --data-root nowhere" in err
+    assert "cifar100 is not in nowhere" in err.splitlines()[-1]
+    code, _, err = run("run_meta_train.sh", "cpu", "metad2a", "--database", "there", folder=tmp_path)
+    assert code == 1
+    assert f"-m metad2a meta-train {preset} --model generator --database there" in err
+    assert "there is no database there: make one with" in err.splitlines()[-1]
+    code, _, err = run(
+        "run_meta_train.sh", "cpu", "metad2a", "--database=there", "--model", "predictor", folder=tmp_path
+    )
+    assert code == 1
+    assert f"-m metad2a meta-train {preset} --database=there --model predictor" in err
+
+
+def test_the_cell_of_metad2a_is_searched_and_trained(tmp_path: Path) -> None:
+    preset = f"--config {SCRIPT.parent}/configs/metad2a/cpu.yaml --gpu cpu"
+    code, _, err = run("run_kd.sh", "cpu", "digits/2-4", "metad2a", "--arch", "none", "--seeds", "1", folder=tmp_path)
+    assert code == 2
+    assert f"-m metad2a train {preset} --data digits/2-4 --arch none --seeds 1" in err
+    assert "metad2a train: error: cell 'none' is malformed" in err.splitlines()[-1]
+    code, _, err = run("run_kd.sh", "cpu", "cub", "metad2a", folder=tmp_path)
+    assert code == 1
+    assert "error: cub is not in dataset" in err.splitlines()[-1]
 
 
 def test_a_teacher_is_trained_on_the_cpu(tmp_path: Path) -> None:
@@ -155,6 +189,13 @@ def test_search_takes_digits_where_nothing_is_there_and_distillation_takes_what_
     assert json.loads((small / "exp/dass/distill/digits/result.json").read_text())["arch"] == chosen
 
 
+def test_a_path_where_the_method_could_stand_is_a_dataset(small: Path) -> None:
+    code, _, err = run("run_search.sh", "cpu", "./birds", "--config", "small.yaml", folder=small)
+    assert code == 1
+    assert "-m dass search" in err
+    assert "there is no birds" in err.replace("./", "")
+
+
 def test_distillation_searches_first_where_no_search_was_done(small: Path) -> None:
     flags = ["--config", "small.yaml", "--data_root", str(small), "--recipe.epochs", "2", "--out", "student"]
     code, _, err = run("run_kd.sh", "cpu", "digits/2-4", *flags, folder=small)
@@ -181,13 +222,16 @@ def lookup(*arguments: str, folder: Path) -> str:
 
 
 def test_no_unseen_set_is_found_in_an_empty_folder(tmp_path: Path) -> None:
-    assert lookup("--data-root", str(tmp_path), "present", folder=tmp_path).split() == []
+    for method in ("dass", "metad2a"):
+        assert lookup("--data-root", str(tmp_path), "present", method, folder=tmp_path).split() == []
 
 
 @pytest.mark.data
 def test_the_unseen_sets_that_are_there_are_found(data_root: Path, tmp_path: Path) -> None:
-    found = lookup("--data-root", str(data_root), "present", folder=tmp_path).split()
+    found = lookup("--data-root", str(data_root), "present", "dass", folder=tmp_path).split()
     assert found == ["cub", "dtd", "quickdraw", "stanford_cars"]
+    found = lookup("--data-root", str(data_root), "present", "metad2a", folder=tmp_path).split()
+    assert found == ["cifar10", "cifar100", "mnist"]
 
 
 @pytest.fixture

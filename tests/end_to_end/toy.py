@@ -1,4 +1,4 @@
-"""DaSS on scikit-learn's digits, as small as it gets: every step is real, every size is tiny."""
+"""Methods on scikit-learn's digits, as small as it gets: every step is real, every size is tiny."""
 
 import contextlib
 import io
@@ -20,8 +20,10 @@ from sklearn.datasets import load_digits
 
 from common.experiment.commands import main
 from common.experiment.files import read_json
-from dass.__main__ import STEPS
-from dass.official_flags import translate
+from dass.__main__ import STEPS as DASS_STEPS
+from dass.official_flags import translate as translate_dass
+from metad2a.__main__ import STEPS as METAD2A_STEPS
+from metad2a.official_flags import translate as translate_metad2a
 
 ROOT = Path(__file__).resolve().parents[2]
 RESOLUTION = 16
@@ -63,6 +65,42 @@ evaluate:
   teacher_recipe: *teacher
   pool: {num_students: 5, seeds: [0, 1], recipe: *student}
 """
+METAD2A_PRESET = """
+collect:
+  sources: [digits, images/turned]
+  drawing: {num_tasks: 6, num_valid_tasks: 2, min_classes: 2, max_classes: 3, num_cells: 4, num_valid_cells: 3}
+  training:
+    space: {channels: 4, cells_per_stage: 1}
+    resolution: 8
+    recipe: &recipe {loss: ce, epochs: 2, epoch_images: 96, batch_size: 32, learning_rate: 0.1, validate_every: 2,
+                     padding: 0, flip: "no"}
+    lock_step: 2
+meta-train:
+  features: &features {extractor: random, max_per_class: 20}
+  num_sample: 5
+  latent_dim: 24
+  generator: {hidden_dim: 24, num_targets: 2, epochs: 40, batch_size: 3, learning_rate: 5.0e-3, schedule: cosine,
+              validate_every: 10}
+  predictor: {hidden_dim: 16, epochs: 20, batch_size: 4, learning_rate: 5.0e-3, cells_per_task: 3, target: task_rank}
+search:
+  data_root: nowhere
+  features: *features
+  generation: &generation {num_generated: 40, draws_per_batch: 5, graphs_per_draw: 10}
+  top_k: 3
+train:
+  resolution: 16
+  space: {channels: 4, cells_per_stage: 1}
+  recipe: {loss: ce, epochs: 8, epoch_images: 256, batch_size: 16, learning_rate: 0.1, validate_every: 4, padding: 0,
+           flip: "no"}
+  seeds: [1, 2]
+  num_random: 2
+evaluate: {features: *features, generation: *generation, seeds: [0, 1]}
+"""
+PROGRAMS = {
+    "dass": (DASS_STEPS, translate_dass, PRESET),
+    "metad2a": (METAD2A_STEPS, translate_metad2a, METAD2A_PRESET),
+}
+"""Method -> its steps, its released flags, and a preset of the smallest sizes."""
 _LOG_LINE = re.compile(r"\d\d:\d\d:\d\d (INFO|WARNING|ERROR) ")
 
 
@@ -83,7 +121,7 @@ class Finished:
         assert self.code == code, (self.code, self.out, self.err)
         assert "Traceback" not in self.err, self.err
         (line,) = self.lines()
-        assert re.match(r"dass [a-z-]+: error: ", line), line
+        assert re.match(r"[a-z0-9]+ [a-z-]+: error: ", line), line
         return line
 
 
@@ -95,20 +133,22 @@ class Toy:
     """
 
     folder: Path
+    program: str = "dass"
 
     @classmethod
-    def make(cls, folder: Path) -> "Toy":
+    def make(cls, folder: Path, program: str = "dass") -> "Toy":
         """Write the preset and the pictures."""
-        (folder / "toy.yaml").write_text(PRESET)
+        (folder / "toy.yaml").write_text(PROGRAMS[program][2])
         write_digits(folder / "images/turned", "56789", per_class=90, change=lambda image: 16 - np.rot90(image))
         write_digits(folder / "images/own", "56789", per_class=90, first=80)
-        return cls(folder)
+        return cls(folder, program)
 
     def run(self, step: str, *argv: object, preset: bool = True) -> Finished:
-        """Runs a command in this process, as `python -m dass` would."""
+        """Runs a command in this process, as `python -m` would."""
+        steps, translate, _ = PROGRAMS[self.program]
         out, err = io.StringIO(), io.StringIO()
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main("dass", STEPS, arguments(step, *argv, preset=preset), aliases=translate)
+            code = main(self.program, steps, arguments(step, *argv, preset=preset), aliases=translate)
         return Finished(code, out.getvalue(), err.getvalue())
 
     def do(self, step: str, *argv: object) -> Finished:
@@ -118,10 +158,15 @@ class Toy:
         return done
 
     def start(self, step: str, *argv: object, **options: Any) -> "subprocess.Popen[str]":
-        """Starts `python -m dass` in a process group of its own."""
+        """Starts `python -m` with the program in a process group of its own."""
+        return self.start_line(*arguments(step, *argv), **options)
+
+    def start_line(self, *line: str, **options: Any) -> "subprocess.Popen[str]":
+        """The same with a command line that is taken as it is; one text is split at its spaces."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        words = line[0].split() if len(line) == 1 else line
         return subprocess.Popen(
-            [sys.executable, "-m", "dass", *arguments(step, *argv)],
+            [sys.executable, "-m", self.program, *words],
             cwd=self.folder,
             env=environment,
             stdout=subprocess.PIPE,
@@ -132,7 +177,7 @@ class Toy:
         )
 
     def do_alone(self, step: str, *argv: object) -> Finished:
-        """Runs `python -m dass` in a process of its own; it must succeed."""
+        """Runs a command in a process of its own; it must succeed."""
         done = ended(self.start(step, *argv))
         assert done.code == 0, done.err
         return done

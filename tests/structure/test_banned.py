@@ -2,7 +2,7 @@ import ast
 from collections.abc import Callable, Iterator
 
 import pytest
-from sources import ROOT, Module, methods, modules, shipped
+from sources import ROOT, Module, modules, shipped
 
 PICKLES = {"cloudpickle", "cPickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 
@@ -97,8 +97,8 @@ def test_what_is_allowed_passes(text: str) -> None:
 
 
 def steps() -> set[str]:
-    """Modules that a method's command imports: its steps."""
-    commands = [module for module in shipped() if module.name in {f"{method}.__main__" for method in methods()}]
+    """Modules that a command imports: its steps."""
+    commands = [module for module in shipped() if module.path.name == "__main__.py"]
     return {target for module in commands for _, target in module.imports()}
 
 

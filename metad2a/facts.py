@@ -1,0 +1,98 @@
+"""From what the steps know to what their pages show."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from common.data.source import Source, decode
+from common.data.tasks import TaskPlan
+from common.features.sets import FeatureSet
+from common.report.facts import DatasetFacts
+from common.spaces.nasbench201 import Cell, NasBench201Space
+from common.spaces.nasbench201_classes import is_connected
+from common.spaces.nasbench201_table import AccuracyTable
+from metad2a.artifacts import Artifact, Pair
+from metad2a.report_inputs import CellFacts
+
+RESOLUTION = 32
+"""Side of the images that features, and costs of cells where no other is said, are of."""
+_SHOWN_CLASSES, _SHOWN_IMAGES = 10, 6
+
+
+def cell_facts(
+    cell: Cell,
+    space: NasBench201Space,
+    num_classes: int,
+    *,
+    resolution: int = RESOLUTION,
+    score: float | None = None,
+    table: AccuracyTable | None = None,
+    accuracy: float | None = None,
+) -> CellFacts:
+    """A cell with its cost in a space, and what is known of it."""
+    cost = space.cost(cell, num_classes, resolution)
+    return CellFacts(
+        text=space.format(cell),
+        edges=cell.edges,
+        num_params=cost.num_params,
+        macs=cost.macs,
+        is_connected=is_connected(cell),
+        score=score,
+        index=None if table is None else table.index(cell),
+        accuracy=accuracy,
+    )
+
+
+def planned_dataset(source: Source, plan: TaskPlan) -> DatasetFacts:
+    """A dataset that is not decoded but for a few training images of some classes."""
+    labels = plan.renumber(source.labels[plan.train])
+    shown = np.unique(np.linspace(0, len(plan.classes) - 1, min(len(plan.classes), _SHOWN_CLASSES)).round().astype(int))
+    rows = np.concatenate([plan.train[labels == label][:_SHOWN_IMAGES] for label in shown])
+    decoded = decode(source, rows, RESOLUTION)
+    place = np.searchsorted(shown, plan.renumber(source.labels[decoded.rows]))
+    return DatasetFacts(
+        name=plan.id,
+        description=plan.description.removeprefix(plan.id).lstrip(":, "),
+        class_names=[source.class_names[label] for label in plan.classes],
+        num_train=len(plan.train),
+        num_evaluation=len(plan.evaluation),
+        resolution=RESOLUTION,
+        images=decoded.images,
+        labels=torch.from_numpy(shown[place]),
+    )
+
+
+def held_dataset(features: FeatureSet) -> DatasetFacts:
+    """A dataset of which only features are there."""
+    return DatasetFacts(
+        name=features.source,
+        description=features.description,
+        class_names=features.class_names,
+        num_train=len(features.labels),
+        num_evaluation=0,
+        resolution=RESOLUTION,
+    )
+
+
+def pair_card(pair: Pair) -> dict[str, str]:
+    """What a page says of the models."""
+    return {
+        "Folder": str(pair.folder),
+        "Learned from": ", ".join(pair.sources) or "unknown",
+        "Labels": str(pair.predictor.notes.get("labels", "unknown")),
+        "Networks of the labels": pair.predictor.space_name,
+        "Features": pair.generator.extractor,
+        "Generator": _model_card(pair.generator),
+        "Predictor": _model_card(pair.predictor),
+    }
+
+
+def _model_card(artifact: Artifact[Any]) -> str:
+    valid: Mapping[str, Any] = artifact.notes.get("valid", {})
+    measures = [
+        f"{name} {valid[name]:.3f}" for name in ("validity", "canonical", "spearman", "pearson") if name in valid
+    ]
+    width = f"width {artifact.model.sizes.hidden_dim}"
+    return ", ".join([width, f"origin {artifact.origin}", *(f"on held-out tasks: {text}" for text in measures)])
