@@ -1,7 +1,7 @@
 """Speed of the feature extractors on one core, and of drawing from a set of features: python -m bench.features.
 
 The compact network in the repository and ResNet-18 (random weights; those of ImageNet take the same time) get batches
-of 256 images of 32 x 32 pixels, normalisation included. CPU seconds of the process, least of several.
+of 64 images of 32 x 32 pixels, normalisation included. CPU seconds of the process, least of several.
 """
 
 import time
