@@ -10,7 +10,7 @@ from PIL import Image
 
 from common.features import cache
 from common.features.cache import features_of
-from common.features.extractors import Extractor
+from common.features.extractors import Extractor, load_extractor
 from common.features.sets import FeatureSet
 
 Means = Callable[..., Extractor]
@@ -197,3 +197,16 @@ def test_cifar_takes_published_constants(
     found = of("cifar100/0-4", data_root=data_root, max_per_class=3)
     assert found.counts.tolist() == [3] * 5
     assert torch.allclose(given[0], torch.tensor([129.3, 124.1, 112.4]) / 255)
+
+
+@pytest.mark.data
+def test_classes_of_unseen_sets_are_told_apart_by_the_network_that_is_shipped(
+    of: Callable[..., FeatureSet], data_root: Path
+) -> None:
+    for data, floor in (("mnist/0-4", 0.9), ("cifar10/0-1", 0.9)):
+        found = of(data, extractor=load_extractor("compact"), data_root=data_root, max_per_class=40)
+        by_class = found.features.view(found.num_classes, 40, 512)
+        prototypes, others = by_class[:, :20].mean(dim=1), by_class[:, 20:].flatten(0, 1)
+        nearest = torch.cdist(others, prototypes).argmin(dim=1)
+        accuracy = float((nearest == torch.arange(found.num_classes).repeat_interleave(20)).float().mean())
+        assert accuracy >= floor, f"{data}: {accuracy}"
