@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from common.experiment.config import UsageError
+from common.experiment.config import UsageError, to_dict
 from common.kd.recipe import Recipe
 from common.spaces.grid import Options
 from common.spaces.mobilenet_v2 import MobileNetV2Space
@@ -117,6 +117,18 @@ def check_resolution(resolution: int) -> None:
     """
     if resolution < 1:
         raise ValueError(f"resolution is {resolution}: 1 or more pixels are needed")
+
+
+def plain_settings(recipe: Recipe) -> str:
+    """The settings of a recipe that matter, in one line."""
+    settings = to_dict(recipe)
+    names = ("epochs", "epoch_images", "batch_size", "optimizer", "learning_rate", "loss")
+    parts = [f"{name.replace('_', ' ')} {settings[name]}" for name in names if settings[name] is not None]
+    if settings["loss"] == "kd":
+        parts.append(f"temperature {settings['temperature']}, weight of the labels {settings['alpha']}")
+    elif settings["loss"] != "ce":
+        parts.append(f"beta {settings['beta']}")
+    return ", ".join(parts)
 
 
 Algorithm = Literal["mfkd1", "mfkd2", "mf_kd"]

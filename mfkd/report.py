@@ -6,20 +6,19 @@ Each page is a function of the facts in `mfkd.report_inputs` and returns the who
 import statistics
 from collections.abc import Mapping, Sequence
 
-from common.experiment.config import to_dict
-from common.report import Curve, definitions, grouped_bars, note, page, paragraph, plot, section, table, training_curves
+from common.report import definitions, grouped_bars, note, page, paragraph, plot, section
 from common.report.facts import dataset_facts, settings_of
 from common.report.sections import (
     commands_section,
     curves_section,
     dataset_definitions,
-    facts_section,
     predictions_section,
     samples_section,
 )
 from common.report.text import count, mean_and_std, percent
+from mfkd.plans import plain_settings
 from mfkd.report_inputs import DistillFacts, Result, SearchFacts
-from mfkd.report_parts import model_table, network_section, plain_settings, step_section, training_runs
+from mfkd.report_parts import model_table, network_section, step_section, training_runs
 
 _VALIDATED = "Accuracies of a search are on held-out training images; test images played no part in it."
 
@@ -39,7 +38,7 @@ def search_page(facts: SearchFacts) -> str:
     )
     dataset = dataset_facts(facts.task)
     ways = {
-        name: f"{percent(one.portion)} of the images; {plain_settings(to_dict(one.recipe))}"
+        name: f"{percent(one.portion)} of the images; {plain_settings(one.recipe)}"
         for name, one in facts.recipes.items()
     }
     return page(

@@ -1,7 +1,6 @@
 """Parts that the pages of `mfkd.report` are composed of; a section without its facts is left out."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from common.report import (
     Curve,
@@ -184,22 +183,6 @@ def model_table(results: Sequence[Result], caption: str) -> Fragment:
     ]
     columns = ["Training", "Last epoch", "Before", "MACs", "Parameters", "Time", "Network"]
     return table(columns, rows, caption=caption, words=(0, 6))
-
-
-def plain_settings(settings: Mapping[str, Any]) -> str:
-    """The settings of a recipe that matter, in one line."""
-    names = ("epochs", "epoch_images", "batch_size", "optimizer", "learning_rate", "loss")
-    parts = [f"{name.replace('_', ' ')} {settings[name]}" for name in names if settings[name] is not None]
-    if settings["loss"] == "kd":
-        parts.append(f"temperature {settings['temperature']}, weight of the labels {settings['alpha']}")
-    elif settings["loss"] != "ce":
-        parts.append(f"beta {settings['beta']}")
-    return ", ".join(parts)
-
-
-def correlations(values: Mapping[str, Sequence[float]]) -> dict[str, str | Fragment]:
-    """Rank correlations by name, mean and deviation."""
-    return {name: spread(found) for name, found in values.items()}
 
 
 def spread(values: Sequence[float], digits: int = 2, scale: float = 1.0) -> str:

@@ -25,7 +25,7 @@ _OF_PRESETS = ("data", "resolution", "space", "recipe")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTeacherConfig(WorkConfig):
-    """Train the teacher of a dataset, or the one that a pipeline file describes: one network that learns from labels."""
+    """Train the teacher of a dataset, or the one of a pipeline file: one network that learns from labels."""
 
     file: Path | None = None
     """Pipeline file of one step that trains one network; it says everything, so the next fields are left alone. On the
