@@ -4,6 +4,7 @@ Source: Trofimov et al., arXiv 2006.08341, released code for Vega: parts of the 
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,13 +16,15 @@ from torch import Tensor
 
 from common.data.dataset import ImageDataset
 from common.data.open import open_dataset
-from common.data.tasks import Task
+from common.data.tasks import Task, open_task
 from common.experiment.config import UsageError
 from mfkd.fields import Fields, as_number
 
 HELD_OUT = 0.2
 """Last part of the training images that searches validate on where a file names none, as in version 1."""
 _TRANSFORMS = ("RandomCrop", "RandomHorizontalFlip", "ToTensor", "ToPILImage", "Normalize")
+_PART = re.compile(r".+/\d+(-\d+)?")
+"""Some classes of a set, such as `cifar100/0-9`."""
 _ROUNDING = 1e-9  # 0.29 of 100 images are 29
 
 
@@ -129,7 +132,20 @@ def open_images(images: Images, *, data_root: Path | None, seed: int) -> ImageDa
 
 @lru_cache(maxsize=1)
 def _opened(dataset: str, resolution: int, data_root: Path | None, seed: int) -> ImageDataset:
-    return open_dataset(dataset, resolution=resolution, data_root=data_root, seed=seed)
+    if not _PART.fullmatch(dataset) or Path(dataset).expanduser().exists():
+        return open_dataset(dataset, resolution=resolution, data_root=data_root, seed=seed)
+    task = open_task(dataset, resolution=resolution, data_root=data_root, seed=seed)
+    return ImageDataset(
+        name=task.id,
+        images=task.images,
+        labels=task.labels,
+        class_names=task.class_names,
+        train=task.train,
+        valid=task.train[:0],
+        test=task.evaluation,
+        description=task.description,
+        flip=task.flip,
+    )
 
 
 def data_root_of(images: Images, given: Path | None) -> Path | None:

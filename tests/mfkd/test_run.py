@@ -204,5 +204,6 @@ def test_a_teacher_is_one_network_that_learns_from_labels(tmp_path: Path, teache
 def test_a_file_may_stand_alone_behind_the_step() -> None:
     assert name_file("run", ["a.yml", "--gpu", "cpu"]) == ["--file", "a.yml", "--gpu", "cpu"]
     assert name_file("run", ["--file", "a.yml"]) == ["--file", "a.yml"]
-    assert {*STEPS} == {"run", "train-teacher"}
+    assert name_file("search", ["digits"]) == ["digits"]
+    assert {"run", "train-teacher", "search", "distill"} <= {*STEPS}
     assert Mfkd1Config().seed == 7
