@@ -3,6 +3,7 @@
 Source: Li et al., "Blockwisely Supervised Neural Architecture Search with Knowledge Distillation", CVPR 2020.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +16,57 @@ KERNELS = (3, 5, 7, 3, 5, 7)
 EXPANSIONS = (6, 6, 6, 3, 3, 3)
 """Width inside each op over that of its input."""
 STRIDES = (2, 2, 2, 1, 2, 1)
-"""Of the first layer of each stage; the other layers keep the resolution."""
+"""Of the first layer of each stage of a published network; the other layers keep the resolution."""
 STEM_WIDTH, FIRST_WIDTH, HEAD_WIDTH = 32, 16, 1280
-"""Channels of the first convolution, of the fixed layer after it, and of the last convolution."""
+"""Channels of its first convolution, of the fixed layer after it, and of the last convolution."""
 WIDTHS = (24, 40, 80, 112, 192, 320)
 """Channels of each stage of a retrained network, where no other cell is chosen."""
 LAYERS = (2, 4, 4, 4, 4, 1)
 """Layers of each stage, likewise."""
 
+_SKELETON = re.compile(r"(\d+)/(\d+)-(\d+)-([\d,]+)-(\d+)", re.ASCII)
 _STAGE = re.compile(r"(\d+):([0-5]+)", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skeleton:
+    """What all networks of a search have in common. The defaults are the published networks'."""
+
+    stem_width: int = STEM_WIDTH
+    """Channels of the first convolution."""
+    stem_stride: int = 2
+    """Of the first convolution."""
+    first_width: int = FIRST_WIDTH
+    """Channels of the fixed layer after it."""
+    strides: tuple[int, ...] = STRIDES
+    """Of the first layer of each of the six stages, 1 or 2."""
+    head_width: int = HEAD_WIDTH
+    """Channels of the last convolution, before the pooling."""
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if min(self.stem_width, self.first_width, self.head_width) < 1:
+            raise ValueError(
+                f"stem_width is {self.stem_width}, first_width {self.first_width}, head_width {self.head_width}: each "
+                "must be 1 or more"
+            )
+        strides = (self.stem_stride, *self.strides)
+        if len(self.strides) != NUM_STAGES or not {*strides} <= {1, 2}:
+            raise ValueError(f"stem_stride is {self.stem_stride}, strides {self.strides}: give 1 or 2 for each stage")
+
+    @property
+    def total_stride(self) -> int:
+        """Side of an image over that of the last feature map."""
+        return math.prod((self.stem_stride, *self.strides))
+
+    def format(self) -> str:
+        """Text form `32/2-16-2,2,2,1,2,1-1280`; `parse_skeleton` inverts it."""
+        strides = ",".join(map(str, self.strides))
+        return f"{self.stem_width}/{self.stem_stride}-{self.first_width}-{strides}-{self.head_width}"
+
+
+PAPER = Skeleton()
+"""The published networks'."""
 
 
 @dataclass(frozen=True)
@@ -119,13 +162,34 @@ def parse_arch(text: str) -> DnaArch:
     )
 
 
-def timm_definition(arch: DnaArch) -> list[list[str]]:
+def parse_skeleton(text: str) -> Skeleton:
+    """Skeleton of a text form.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = _SKELETON.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no skeleton of DNA: it looks like {PAPER.format()}")
+    strides = tuple(int(stride) for stride in match[4].split(",") if stride)
+    stem_width, stem_stride, first_width, head_width = (int(match[group]) for group in (1, 2, 3, 5))
+    return Skeleton(
+        stem_width=stem_width,
+        stem_stride=stem_stride,
+        first_width=first_width,
+        strides=strides,
+        head_width=head_width,
+    )
+
+
+def timm_definition(arch: DnaArch, skeleton: Skeleton = PAPER) -> list[list[str]]:
     """Block strings of timm, a list for each stage; the fixed layer after the stem is the first.
 
     Only the first layer of a stage has its stride, and each layer squeezes to a quarter of its input's width.
     """
-    stages = [[f"ds_r1_k3_s1_c{FIRST_WIDTH}_se0.25"]]
-    for width, stride, ops in zip(arch.widths, STRIDES, arch.ops, strict=True):
+    no_skip = "_noskip" if skeleton.first_width == skeleton.stem_width else ""
+    stages = [[f"ds_r1_k3_s1_c{skeleton.first_width}_se0.25{no_skip}"]]
+    for width, stride, ops in zip(arch.widths, skeleton.strides, arch.ops, strict=True):
         strides = (stride, *(1 for _ in ops[1:]))
         stages.append(
             [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dna.archs import FIRST_WIDTH, NUM_STAGES, Cell, DnaArch, path_ops
+from dna.archs import NUM_STAGES, PAPER, Cell, DnaArch, Skeleton, path_ops
 from dna.costs import LayerCosts, LayerShape, path_costs, stage_layers
 from dna.traverse import Found, Group
 
@@ -27,20 +27,23 @@ class RatedCell:
     losses: NDArray[np.float64]
 
 
-def groups_of(rated: Sequence[Sequence[RatedCell]], costs_of: LayerCosts, resolution: int) -> list[list[Group]]:
+def groups_of(
+    rated: Sequence[Sequence[RatedCell]], costs_of: LayerCosts, resolution: int, skeleton: Skeleton = PAPER
+) -> list[list[Group]]:
     """Groups of all stages, each cell after each width that the stage before may have.
 
     Args:
         rated: the cells of each of the six stages.
         costs_of: costs of a layer's ops, such as `counted("macs")` or `timed(table)`.
         resolution: height and width of the image in pixels.
+        skeleton: of the networks.
 
     Raises:
         ValueError: a stage has no cell, or a cell not one rating for each path.
     """
     if len(rated) != NUM_STAGES or not all(rated):
         raise ValueError(f"{len(rated)} stages of {[len(cells) for cells in rated]} cells: all {NUM_STAGES} need one")
-    stages, in_widths = [], [FIRST_WIDTH]
+    stages, in_widths = [], [skeleton.first_width]
     for stage, cells in enumerate(rated):
         for entry in cells:
             if entry.losses.shape != (entry.cell.num_paths,):
@@ -52,7 +55,7 @@ def groups_of(rated: Sequence[Sequence[RatedCell]], costs_of: LayerCosts, resolu
             [
                 Group(
                     losses=entry.losses,
-                    costs=path_costs(stage_layers(stage, entry.cell, in_width, resolution), costs_of),
+                    costs=path_costs(stage_layers(stage, entry.cell, in_width, resolution, skeleton), costs_of),
                     cell=position,
                     in_width=in_width,
                     out_width=entry.cell.width,
@@ -65,19 +68,20 @@ def groups_of(rated: Sequence[Sequence[RatedCell]], costs_of: LayerCosts, resolu
     return stages
 
 
-def layers_of(cells: Sequence[Sequence[Cell]], resolution: int) -> list[LayerShape]:
+def layers_of(cells: Sequence[Sequence[Cell]], resolution: int, skeleton: Skeleton = PAPER) -> list[LayerShape]:
     """Every layer that networks of some cells can have, once, in the order of the stages.
 
     Args:
         cells: of each stage.
         resolution: height and width of the image in pixels.
+        skeleton: of the networks.
     """
     found: dict[LayerShape, None] = {}
-    in_widths = [FIRST_WIDTH]
+    in_widths = [skeleton.first_width]
     for stage, of_stage in enumerate(cells):
         for cell in of_stage:
             for in_width in in_widths:
-                found |= dict.fromkeys(stage_layers(stage, cell, in_width, resolution))
+                found |= dict.fromkeys(stage_layers(stage, cell, in_width, resolution, skeleton))
         in_widths = sorted({cell.width for cell in of_stage})
     return list(found)
 

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dna.archs import EXPANSIONS, FIRST_WIDTH, HEAD_WIDTH, KERNELS, OPS, STEM_WIDTH, STRIDES, Cell, DnaArch
+from dna.archs import EXPANSIONS, KERNELS, NUM_STAGES, OPS, PAPER, Cell, DnaArch, Skeleton
 
 Ints = NDArray[np.int64]
 Measure = Literal["macs", "official_macs", "num_params"]
@@ -88,51 +88,56 @@ def op_costs(layer: LayerShape) -> Costs:
     return Costs(weights + gate_biases + 2 * (2 * inner + out_width), macs, macs + gate_biases + 2 * normalised)
 
 
-def fixed_costs(last_width: int, num_classes: int, resolution: int) -> Costs:
+def fixed_costs(last_width: int, num_classes: int, resolution: int, skeleton: Skeleton = PAPER) -> Costs:
     """Costs of what is not searched: the stem with its fixed layer before the stages, the head after them.
 
     Args:
         last_width: output channels of the last stage.
         num_classes: outputs.
         resolution: height and width of the image in pixels.
+        skeleton: of the network.
 
     Returns:
         Arrays without axes.
     """
-    start = side_of_stage(0, resolution) ** 2
-    end = side_of_stage(len(STRIDES), resolution) ** 2
-    squeezed = STEM_WIDTH // 4
-    gate, gate_biases = 2 * STEM_WIDTH * squeezed, squeezed + STEM_WIDTH
-    stem = 27 * STEM_WIDTH + 9 * STEM_WIDTH + STEM_WIDTH * FIRST_WIDTH
-    head, classifier = last_width * HEAD_WIDTH, HEAD_WIDTH * num_classes
-    norms = 2 * (2 * STEM_WIDTH + FIRST_WIDTH) + 2 * HEAD_WIDTH
+    start = side_of_stage(0, resolution, skeleton) ** 2
+    end = side_of_stage(NUM_STAGES, resolution, skeleton) ** 2
+    stem_width, first_width, head_width = skeleton.stem_width, skeleton.first_width, skeleton.head_width
+    squeezed = max(1, stem_width // 4)
+    gate, gate_biases = 2 * stem_width * squeezed, squeezed + stem_width
+    stem = 27 * stem_width + 9 * stem_width + stem_width * first_width
+    head, classifier = last_width * head_width, head_width * num_classes
+    norms = 2 * (2 * stem_width + first_width) + 2 * head_width
     params = stem + gate + gate_biases + head + classifier + num_classes + norms
     macs = stem * start + gate + head * end + classifier
-    extra = gate_biases + 2 * (2 * STEM_WIDTH + FIRST_WIDTH) * start + 2 * HEAD_WIDTH * end + HEAD_WIDTH * end
+    extra = gate_biases + 2 * (2 * stem_width + first_width) * start + 2 * head_width * end + head_width * end
     return Costs(*(np.array(value, np.int64) for value in (params, macs, macs + extra)))
 
 
-def network_costs(arch: DnaArch, num_classes: int, resolution: int) -> Costs:
+def network_costs(arch: DnaArch, num_classes: int, resolution: int, skeleton: Skeleton = PAPER) -> Costs:
     """Costs of a whole network, arrays without axes."""
-    total = fixed_costs(arch.widths[-1], num_classes, resolution)
-    in_widths = (FIRST_WIDTH, *arch.widths[:-1])
+    total = fixed_costs(arch.widths[-1], num_classes, resolution, skeleton)
+    in_widths = (skeleton.first_width, *arch.widths[:-1])
     for stage, (ops, width, in_width) in enumerate(zip(arch.ops, arch.widths, in_widths, strict=True)):
-        for op, layer in zip(ops, stage_layers(stage, Cell(len(ops), width), in_width, resolution), strict=True):
+        layers = stage_layers(stage, Cell(len(ops), width), in_width, resolution, skeleton)
+        for op, layer in zip(ops, layers, strict=True):
             total += op_costs(layer)[op]
     return total
 
 
-def side_of_stage(stage: int, resolution: int) -> int:
+def side_of_stage(stage: int, resolution: int, skeleton: Skeleton = PAPER) -> int:
     """Height and width of a stage's input in pixels; of the last stage's output for the stage after the last."""
-    side = -(-resolution // 2)  # the stem's stride
-    for stride in STRIDES[:stage]:
+    side = resolution
+    for stride in (skeleton.stem_stride, *skeleton.strides[:stage]):
         side = -(-side // stride)
     return side
 
 
-def stage_layers(stage: int, cell: Cell, in_width: int, resolution: int) -> list[LayerShape]:
+def stage_layers(
+    stage: int, cell: Cell, in_width: int, resolution: int, skeleton: Skeleton = PAPER
+) -> list[LayerShape]:
     """The layers of a stage, after a stage (or stem) of `in_width` channels."""
-    first = LayerShape(in_width, cell.width, STRIDES[stage], side_of_stage(stage, resolution))
+    first = LayerShape(in_width, cell.width, skeleton.strides[stage], side_of_stage(stage, resolution, skeleton))
     return [first, *[LayerShape(cell.width, cell.width, 1, first.out_side)] * (cell.num_layers - 1)]
 
 

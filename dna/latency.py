@@ -18,7 +18,7 @@ from timm.models._efficientnet_blocks import InvertedResidual, SqueezeExcite
 from torch import Tensor, nn
 
 from common.experiment.files import read_json, write_json
-from dna.archs import EXPANSIONS, KERNELS, OPS, DnaArch
+from dna.archs import EXPANSIONS, KERNELS, NUM_STAGES, OPS, PAPER, DnaArch, Skeleton
 from dna.costs import LayerShape, side_of_stage
 from dna.models import build
 
@@ -57,7 +57,13 @@ class Timing:
 
 
 def measure(
-    layers: Sequence[LayerShape], *, num_classes: int, resolution: int, device: torch.device, timing: Timing
+    layers: Sequence[LayerShape],
+    *,
+    num_classes: int,
+    resolution: int,
+    device: torch.device,
+    timing: Timing,
+    skeleton: Skeleton = PAPER,
 ) -> LatencyTable:
     """Time every op of every layer, and the fixed parts, in float32 and eval mode.
 
@@ -67,14 +73,15 @@ def measure(
         resolution: height and width of the image in pixels.
         device: where to compute.
         timing: how often, and on how many images.
+        skeleton: of the networks.
     """
     times: dict[tuple[LayerShape, int], float] = {}
     for layer in layers:
         images = torch.randn(timing.batch_size, layer.in_width, layer.side, layer.side, device=device)
         for op in range(len(OPS)):
             times[layer, op] = _seconds(op_module(layer, op).to(device).eval(), images, timing)
-    stem, head = _fixed_parts(layers[-1].out_width, num_classes)
-    end = side_of_stage(6, resolution)
+    stem, head = _fixed_parts(layers[-1].out_width, num_classes, skeleton)
+    end = side_of_stage(NUM_STAGES, resolution, skeleton)
     image = torch.randn(timing.batch_size, 3, resolution, resolution, device=device)
     last = torch.randn(timing.batch_size, layers[-1].out_width, end, end, device=device)
     fixed = _seconds(stem.to(device).eval(), image, timing) + _seconds(head.to(device).eval(), last, timing)
@@ -129,9 +136,9 @@ def load_table(path: Path) -> LatencyTable:
         raise RuntimeError(f"{path} is no table of times ({error}): measure anew") from error
 
 
-def _fixed_parts(last_width: int, num_classes: int) -> tuple[nn.Module, nn.Module]:
+def _fixed_parts(last_width: int, num_classes: int, skeleton: Skeleton) -> tuple[nn.Module, nn.Module]:
     """What comes before the stages, and what comes after."""
-    network: Any = build(DnaArch(((0,),) * 6, (8, 8, 8, 8, 8, last_width)), num_classes)
+    network: Any = build(DnaArch(((0,),) * 6, (8, 8, 8, 8, 8, last_width)), num_classes, skeleton=skeleton)
     stem = nn.Sequential(network.conv_stem, network.bn1, network.blocks[0])
     return stem, nn.Sequential(network.conv_head, network.bn2, network.global_pool, network.classifier)
 

@@ -6,14 +6,14 @@ weights are drawn as timm draws them, which for depthwise convolutions is wider 
 Source: Li et al., CVPR 2020; released code, retraining part.
 """
 
-from typing import Any
+from typing import Any, cast
 
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._efficientnet_builder import decode_arch_def
 from timm.models.efficientnet import EfficientNet
 from torch import nn
 
-from dna.archs import HEAD_WIDTH, PUBLISHED, STEM_WIDTH, DnaArch, timm_definition
+from dna.archs import PAPER, PUBLISHED, DnaArch, Skeleton, timm_definition
 
 __all__ = ["build"]
 
@@ -23,31 +23,52 @@ CROP_PCT = 0.875
 """Side of the centre crop over the shorter side of the resized image: 224 out of 256 pixels."""
 _TIMM_DIVISOR = 8
 
-default_cfgs = generate_default_cfgs(
-    {
-        name.lower(): {
-            "num_classes": 1000,
-            "input_size": (3, RESOLUTION, RESOLUTION),
-            "pool_size": (7, 7),
-            "crop_pct": CROP_PCT,
-            "interpolation": "bicubic",
-            "mean": IMAGENET_MEAN,
-            "std": IMAGENET_STD,
-            "first_conv": "conv_stem",
-            "classifier": "classifier",
-            "paper_ids": "arXiv:1911.13053",
-        }
-        for name in PUBLISHED
+_CONFIGS: dict[str, Any] = {
+    name.lower(): {
+        "num_classes": 1000,
+        "input_size": (3, RESOLUTION, RESOLUTION),
+        "pool_size": (7, 7),
+        "crop_pct": CROP_PCT,
+        "interpolation": "bicubic",
+        "mean": IMAGENET_MEAN,
+        "std": IMAGENET_STD,
+        "first_conv": "conv_stem",
+        "classifier": "classifier",
+        "paper_ids": "arXiv:1911.13053",
     }
-)
+    for name in PUBLISHED
+} | {
+    "dna_teacher": {
+        "num_classes": 10,
+        "input_size": (3, 32, 32),
+        "pool_size": (4, 4),
+        "crop_pct": 1.0,
+        "interpolation": "bilinear",
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+        "first_conv": "conv_stem",
+        "classifier": "classifier",
+    }
+}
+default_cfgs = generate_default_cfgs(_CONFIGS)
+TEACHER_WIDTHS, TEACHER_LAYERS, TEACHER_STRIDES = (16, 32, 48, 64, 96, 128), (2, 2, 2, 2, 2, 1), (1, 2, 1, 1, 2, 1)
+"""Of the six stages of `dna_teacher`: for images of 32 pixels, twice as wide as the students of the `cpu` preset."""
 
 
-def build(arch: DnaArch, num_classes: int = 1000, *, drop_rate: float = 0.2, drop_path_rate: float = 0.2) -> nn.Module:
+def build(
+    arch: DnaArch,
+    num_classes: int = 1000,
+    *,
+    skeleton: Skeleton = PAPER,
+    drop_rate: float = 0.2,
+    drop_path_rate: float = 0.2,
+) -> nn.Module:
     """The network of an architecture, with new weights.
 
     Args:
         arch: its widths must be multiples of 8, as timm rounds others.
         num_classes: outputs.
+        skeleton: what surrounds the stages; its widths must be multiples of 8, too.
         drop_rate: of the dropout before the classifier.
         drop_path_rate: of the last layer; layer i of N drops its residual branch with i / N of it.
 
@@ -61,23 +82,48 @@ def build(arch: DnaArch, num_classes: int = 1000, *, drop_rate: float = 0.2, dro
     """
     if num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}: give 1 or more")
-    network: nn.Module = EfficientNet(
-        **_blocks(arch), num_classes=num_classes, drop_rate=drop_rate, drop_path_rate=drop_path_rate
+    network: Any = EfficientNet(
+        **_blocks(arch, skeleton), num_classes=num_classes, drop_rate=drop_rate, drop_path_rate=drop_path_rate
     )
-    return network
+    network.conv_stem.stride = (skeleton.stem_stride, skeleton.stem_stride)  # timm has no option for it
+    return cast(nn.Module, network)
 
 
-def _blocks(arch: DnaArch) -> dict[str, Any]:
-    odd = [width for width in arch.widths if width % _TIMM_DIVISOR]
+def _blocks(arch: DnaArch, skeleton: Skeleton = PAPER) -> dict[str, Any]:
+    widths = (*arch.widths, skeleton.stem_width, skeleton.first_width)
+    odd = [width for width in widths if width % _TIMM_DIVISOR]
     if odd:
         raise ValueError(f"widths {odd} are no multiples of {_TIMM_DIVISOR}: timm would round them, so choose others")
     return {
-        "block_args": decode_arch_def(timm_definition(arch)),  # type: ignore[no-untyped-call]
-        "num_features": HEAD_WIDTH,
-        "stem_size": STEM_WIDTH,
+        "block_args": decode_arch_def(timm_definition(arch, skeleton)),  # type: ignore[no-untyped-call]
+        "num_features": skeleton.head_width,
+        "stem_size": skeleton.stem_width,
         "act_layer": nn.SiLU,
         "norm_layer": nn.BatchNorm2d,
     }
+
+
+@register_model
+def dna_teacher(pretrained: bool = False, **options: Any) -> nn.Module:
+    """A small teacher for images of 32 pixels, to be trained by `python -m dna train-teacher`."""
+    if pretrained:
+        raise ValueError("there are no weights of dna_teacher: train it with `python -m dna train-teacher`")
+    stages = zip(TEACHER_WIDTHS, TEACHER_LAYERS, TEACHER_STRIDES, strict=True)
+    definition = [["ds_r1_k3_s1_c16_se0.25"]]
+    definition += [[f"ir_r{layers}_k3_s{stride}_e4_c{width}_se0.25"] for width, layers, stride in stages]
+    network: nn.Module = build_model_with_cfg(
+        EfficientNet,
+        "dna_teacher",
+        False,
+        feature_cfg={"feature_cls": "getter"},
+        block_args=decode_arch_def(definition),  # type: ignore[no-untyped-call]
+        num_features=256,
+        stem_size=16,
+        act_layer=nn.SiLU,
+        norm_layer=nn.BatchNorm2d,
+        **options,
+    )
+    return network
 
 
 def _create(name: str, pretrained: bool, options: dict[str, Any]) -> nn.Module:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from common.store.released import read_released
 from common.store.weights import load_weights, save_weights
-from dna.archs import EXPANSIONS, KERNELS, NUM_STAGES, DnaArch, format_arch, parse_arch
+from dna.archs import EXPANSIONS, KERNELS, NUM_STAGES, PAPER, DnaArch, Skeleton, format_arch, parse_arch, parse_skeleton
 from dna.models import build
 
 _LAYER = re.compile(r"blocks\.(\d+)\.(\d+)\.conv_pw\.weight")
@@ -31,16 +31,18 @@ class RetrainedNetwork:
         num_classes: outputs.
         state: weights by name, as the networks of `dna.models` have them.
         notes: whatever else is known of it, plain text by name.
+        skeleton: what surrounds its stages.
     """
 
     arch: DnaArch
     num_classes: int
     state: Mapping[str, Tensor]
     notes: Mapping[str, str]
+    skeleton: Skeleton = PAPER
 
     def network(self) -> nn.Module:
         """The network with these weights, on the CPU, in eval mode."""
-        network = build(self.arch, self.num_classes)
+        network = build(self.arch, self.num_classes, skeleton=self.skeleton)
         network.load_state_dict(dict(self.state), strict=True)
         return network.eval()
 
@@ -67,13 +69,15 @@ def read_checkpoint(path: Path, *, ema: bool = False) -> RetrainedNetwork:
         content = read_released(path, [(argparse.Namespace, "argparse.Namespace")])
         state, notes = _weights_in(content, ema, path)
     arch, num_classes = _arch_of(state, path)
-    _check_names(state, arch, num_classes, path)
-    return RetrainedNetwork(arch=arch, num_classes=num_classes, state=state, notes=notes)
+    skeleton = parse_skeleton(notes["skeleton"]) if "skeleton" in notes else PAPER
+    _check_names(state, arch, num_classes, skeleton, path)
+    return RetrainedNetwork(arch=arch, num_classes=num_classes, state=state, notes=notes, skeleton=skeleton)
 
 
 def save_checkpoint(path: Path, network: RetrainedNetwork) -> None:
     """Write a safetensors file that `read_checkpoint`, and timm's `checkpoint_path`, read."""
-    save_weights(path, network.state, {**network.notes, "arch": format_arch(network.arch)})
+    described = {"arch": format_arch(network.arch), "skeleton": network.skeleton.format()}
+    save_weights(path, network.state, {**network.notes, **described})
 
 
 def check_model(network: RetrainedNetwork, model: str, where: Path) -> None:
@@ -141,9 +145,9 @@ def _op_of(state: Mapping[str, Tensor], layer: str, where: Path) -> int:
     )
 
 
-def _check_names(state: Mapping[str, Tensor], arch: DnaArch, num_classes: int, where: Path) -> None:
+def _check_names(state: Mapping[str, Tensor], arch: DnaArch, num_classes: int, skeleton: Skeleton, where: Path) -> None:
     with torch.device("meta"):
-        expected = build(arch, num_classes).state_dict()
+        expected = build(arch, num_classes, skeleton=skeleton).state_dict()
     found = {
         "missing": expected.keys() - state.keys(),
         "unknown": state.keys() - expected.keys(),

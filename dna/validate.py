@@ -5,6 +5,7 @@ Source: released code of Li et al., CVPR 2020, retraining part, validate.py.
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.data.batches import normalise
 from common.experiment.config import StepConfig, UsageError
 from common.experiment.device import resolve_device
 from common.experiment.names import slug
@@ -25,6 +27,7 @@ from dna.archs import format_arch, parse_arch
 from dna.costs import network_costs
 from dna.import_official import IMPORTED, name_of
 from dna.models import CROP_PCT, RESOLUTION
+from dna.networks import OUR_SCALING
 from dna.official_files import RetrainedNetwork, check_model, read_checkpoint
 from dna.pictures import Interpolation, Part, Pictures, View, decoded, normalised, open_pictures
 
@@ -130,7 +133,14 @@ def checkpoint_of(cfg: ValidateConfig) -> Path:
 
 
 def accuracies(
-    network: nn.Module, pictures: Pictures, view: View, *, batch_size: int, device: torch.device, skipped: list[str]
+    network: nn.Module,
+    pictures: Pictures,
+    view: View,
+    *,
+    batch_size: int,
+    device: torch.device,
+    skipped: list[str],
+    scale: Callable[[Tensor], Tensor] = normalised,
 ) -> Accuracies:
     """Accuracy of a network in eval mode, in float32.
 
@@ -141,6 +151,7 @@ def accuracies(
         batch_size: images at once.
         device: where to compute.
         skipped: is extended by the damaged images, each with the reason.
+        scale: pixels to what the network takes.
 
     Raises:
         RuntimeError: no image can be read.
@@ -151,7 +162,7 @@ def accuracies(
     with eval_mode(network), torch.inference_mode():
         batches = decoded(pictures, view, batch_size, skipped)
         for images, labels in track(batches, total=num_batches, description="validate"):
-            inputs = normalised(images.to(device)).contiguous(memory_format=torch.channels_last)
+            inputs = scale(images.to(device)).contiguous(memory_format=torch.channels_last)
             sums += _scores(network(inputs), labels.to(device))
             num_images += len(labels)
     if not num_images:
@@ -187,8 +198,16 @@ def _measure(cfg: ValidateConfig, found: RetrainedNetwork, pictures: Pictures, f
     network = found.network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     skipped: list[str] = []
     start = time.perf_counter()
-    measured = accuracies(network, pictures, cfg.view(), batch_size=cfg.batch_size, device=device, skipped=skipped)
-    costs = network_costs(found.arch, found.num_classes, cfg.resolution)
+    measured = accuracies(
+        network,
+        pictures,
+        cfg.view(),
+        batch_size=cfg.batch_size,
+        device=device,
+        skipped=skipped,
+        scale=normalise if found.notes.get("scaling") == OUR_SCALING else normalised,
+    )
+    costs = network_costs(found.arch, found.num_classes, cfg.resolution, found.skeleton)
     return {
         "checkpoint": file,
         "notes": dict(found.notes),

@@ -18,22 +18,28 @@ class Recipe:
     all of them."""
     batch_size: int = 64
     """Images a step; a last partial batch of an epoch is left out of training, never out of evaluation."""
-    optimizer: Literal["sgd", "adamw", "lamb", "lion"] = "sgd"
-    """Weight decay acts on all parameters, those of batch normalisation included."""
+    optimizer: Literal["sgd", "adamw", "lamb", "lion", "rmsproptf"] = "sgd"
+    """Weight decay acts on all parameters, those of batch normalisation included, but for rmsproptf, which leaves
+    vectors alone."""
     learning_rate: float = 0.05
     """At the first step; the schedule lowers it."""
     momentum: float = 0.9
-    """Of sgd; the others keep their own constants."""
+    """Of sgd and rmsproptf; the others keep their own constants."""
     nesterov: bool = True
     """Of sgd."""
     weight_decay: float = 3e-5
-    """Times the weights, added to the gradient (sgd) or taken off directly (adamw, lamb, lion)."""
-    schedule: Literal["cosine", "step"] = "cosine"
-    """Set for every step: cosine falls to 0 at the end, step multiplies by gamma at each milestone."""
+    """Times the weights, added to the gradient (sgd, rmsproptf) or taken off directly (adamw, lamb, lion)."""
+    schedule: Literal["cosine", "step", "exponential"] = "cosine"
+    """Set for every step: cosine falls to 0 at the end, step multiplies by gamma at each milestone, exponential once
+    more every decay_epochs."""
     milestones: tuple[float, ...] = (0.4, 0.7, 0.9)
     """Of the step schedule, as fractions of all steps, rising."""
     gamma: float = 0.3
-    """Of the step schedule."""
+    """Of the step and exponential schedules."""
+    decay_epochs: float = 3.0
+    """Of the exponential schedule."""
+    warmup_epochs: int = 0
+    """Epochs in which the rate rises from 1e-4, epoch by epoch; they count as epochs of the schedule."""
     label_smoothing: float = 0.0
     """Of the cross-entropy with the labels, in training only."""
     loss: Loss = "kd"
@@ -101,6 +107,8 @@ def _check_optimisation(recipe: Recipe) -> None:
     rising = all(a < b for a, b in zip((0.0, *recipe.milestones), (*recipe.milestones, 1.0), strict=True))
     _require(rising, "milestones", recipe.milestones, "rising fractions between 0 and 1")
     _require(0 < recipe.gamma <= 1, "gamma", recipe.gamma, "in (0, 1]")
+    _require(recipe.decay_epochs > 0, "decay_epochs", recipe.decay_epochs, "positive")
+    _require(recipe.warmup_epochs >= 0, "warmup_epochs", recipe.warmup_epochs, "0 or more")
     _require(recipe.clip_norm is None or recipe.clip_norm > 0, "clip_norm", recipe.clip_norm, "positive, or none")
     _require(recipe.ema_decay is None or 0 < recipe.ema_decay < 1, "ema_decay", recipe.ema_decay, "in (0, 1), or none")
 

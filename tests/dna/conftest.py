@@ -1,5 +1,6 @@
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from timm.models._efficientnet_builder import decode_arch_def, round_channels
+from timm.models.efficientnet import EfficientNet
+from torch import Tensor, nn
 
-from dna.archs import DnaArch
+from dna.archs import DnaArch, Skeleton
 from dna.models import build
+from dna.space import BlockSpace
+from dna.teacher import Teacher
 
 SMALL = DnaArch(((4,), (0, 3), (1,), (5,), (2,), (3,)), (8, 8, 16, 16, 24, 24))
 
@@ -75,3 +80,40 @@ def write_images() -> Callable[..., list[Path]]:
         return paths
 
     return write
+
+
+@pytest.fixture
+def toy_space() -> BlockSpace:
+    """A space of milliseconds, for images of 16 pixels, with two cells in one stage."""
+    skeleton = Skeleton(stem_width=8, stem_stride=2, first_width=8, strides=(1, 2, 1, 1, 2, 1), head_width=16)
+    return BlockSpace(skeleton=skeleton, cells=("2x8", "1x8+2x8", "2x8", "1x8", "1x8", "1x8"))
+
+
+@pytest.fixture
+def toy_widths() -> tuple[int, ...]:
+    """Channels of the features of `toy_teacher`."""
+    return (8, 12, 16, 16, 24, 24)
+
+
+@pytest.fixture
+def toy_teacher(toy_widths: tuple[int, ...]) -> Teacher:
+    """A network of timm with statistics that are not those of a new one."""
+    strides = (1, 2, 1, 1, 2, 1)
+    blocks = [["ds_r1_k3_s1_c8"]]
+    blocks += [[f"ir_r1_k3_s{stride}_e2_c{width}"] for stride, width in zip(strides, toy_widths, strict=True)]
+    torch.manual_seed(5)
+    network = EfficientNet(
+        block_args=decode_arch_def(blocks),  # type: ignore[no-untyped-call]
+        num_classes=5,
+        num_features=32,
+        stem_size=8,
+        act_layer=nn.SiLU,
+        round_chs_fn=partial(round_channels, divisor=4),
+        drop_rate=0.3,
+        drop_path_rate=0.3,
+    )
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return Teacher(network, (2, 3, 4, 5, 6, 7))

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dna.archs import LAYERS, OPS, WIDTHS, Cell
+from dna.archs import FIRST_WIDTH, LAYERS, OPS, WIDTHS, Cell
 from dna.candidates import RatedCell, arch_of, groups_of, layers_of
-from dna.costs import FIRST_WIDTH, LayerShape, op_costs, stage_layers, timed
+from dna.costs import LayerShape, op_costs, stage_layers, timed
 from dna.latency import LatencyTable, Timing, load_table, measure, op_module, save_table
 from dna.traverse import traverse
 

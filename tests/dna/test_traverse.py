@@ -212,4 +212,4 @@ def test_the_search_needs_numpy_alone() -> None:
         imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         others = {module.split(".")[0] for module in imported if module}
-        assert others <= {"collections", "dataclasses", "dna", "functools", "numpy", "re", "typing"}, name
+        assert others <= {"collections", "dataclasses", "dna", "functools", "math", "numpy", "re", "typing"}, name
