@@ -103,19 +103,19 @@ train-teacher:
   resolution: 16
   space: &space
     channels: ["8,16", "8,16", "16,24", "16,24", "24,32", "24,32", "32,40"]
-    repetitions: ["1,2", "1,2", "1,2", "1,2", "1,2", "1,2", "1,2"]
+    repetitions: ["1", "1", "1,2", "1", "1,2", "1", "1"]
     first_stride: 2
     last_channel: 64
   recipe: &teacher
-    {loss: ce, epochs: 5, epoch_images: 512, batch_size: 32, learning_rate: 0.1, validate_every: 5, flip: "no",
+    {loss: ce, epochs: 5, epoch_images: 320, batch_size: 16, learning_rate: 0.1, validate_every: 5, flip: "no",
      channels_last: true}
 search: &search
   resolution: 16
   space: *space
   teacher: {recipe: *teacher}
   low:
-    portion: 0.2
-    recipe: {loss: nst, epochs: 6, epoch_images: 96, batch_size: 16, learning_rate: 0.1, validate_every: 6, flip: "no",
+    portion: 0.5
+    recipe: {loss: nst, epochs: 4, epoch_images: 128, batch_size: 16, learning_rate: 0.1, validate_every: 4, flip: "no",
              channels_last: true}
   high:
     recipe: &full {loss: ce, epochs: 3, epoch_images: 256, batch_size: 16, learning_rate: 0.1, validate_every: 3,
@@ -128,8 +128,8 @@ distill:
   resolution: 16
   space: *space
   teacher: {recipe: *teacher}
-  recipe: {loss: kd, temperature: 4.0, alpha: 0.1, epochs: 6, epoch_images: 320, batch_size: 16, learning_rate: 0.1,
-           validate_every: 2, flip: "no", channels_last: true}
+  recipe: {loss: kd, temperature: 4.0, alpha: 0.1, epochs: 10, epoch_images: 320, batch_size: 16, learning_rate: 0.1,
+           validate_every: 5, flip: "no", channels_last: true}
   seeds: [1, 2]
   num_random: 1
 evaluate:
