@@ -144,7 +144,7 @@ def search(cfg: SearchConfig) -> None:
             teacher = teacher_of_search(cfg)
             steps = search_steps(cfg, teacher)
             check_steps(steps, cfg)
-            _finish(cfg, run, do_steps(steps, cfg, run), steps)
+            _finish(cfg, run, do_steps(steps, cfg, run, print), steps)
         else:
             print(f"{folder} is finished; --restart searches anew")
         assert run.result is not None
