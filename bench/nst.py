@@ -57,7 +57,7 @@ def measure(form: str, size: tuple[int, int, int], device: str, repeats: int) ->
         begin = clock()
         loss = FORMS[form](student, teacher)
         torch.autograd.backward(loss)
-        value = float(loss)
+        value = float(loss.detach())
         spent.append(clock() - begin)
     return min(spent), _peak_mib(device) - before, value
 

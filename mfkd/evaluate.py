@@ -191,7 +191,15 @@ def _finish(cfg: EvaluateConfig, run: Run, teacher: Mapping[str, Any], trials: M
     images = images_of(cfg.data, cfg.resolution)
     description = open_images(images, data_root=cfg.data_root, seed=cfg.seed).description
     arms = [
-        Arm(name=name, **{key: [getattr(trial, key) for trial in found] for key in _Trial.__dataclass_fields__})
+        Arm(
+            name=name,
+            validation=[trial.validation for trial in found],
+            test=[trial.test for trial in found],
+            num_high=[trial.num_high for trial in found],
+            macs=[trial.macs for trial in found],
+            seconds=[trial.seconds for trial in found],
+            architectures=[trial.architecture for trial in found],
+        )
         for name, found in trials.items()
     ]
     settings = {

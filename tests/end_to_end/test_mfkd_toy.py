@@ -143,17 +143,17 @@ def test_a_killed_search_goes_on_and_ends_like_the_whole_one(networks: Toy) -> N
 @pytest.mark.parametrize("algorithm", ["mfkd1", "mf_kd"])
 def test_the_other_algorithms_search_too(algorithm: str, networks: Toy) -> None:
     done = networks.do(
-        "search", *OWN, "--algorithm", algorithm, "--out", algorithm, "--num-low", "4", "--init-high", "3",
-        "--num-high", "4",
+        "search", *OWN, "--algorithm", algorithm, "--out", algorithm, "--num-low", "3", "--init-high", "2",
+        "--num-high", "3",
     )  # fmt: skip
     (step,) = networks.result(algorithm)["steps"]
     fidelities = [one["fidelity"] for one in step["evaluations"]]
     if algorithm == "mfkd1":
-        assert fidelities == ["low"] * 4
+        assert fidelities == ["low"] * 3
         assert step["winner"]["prediction"]["std"] > 0
         assert "not trained yet" in done.out or "validation" in done.out
     else:
-        assert (fidelities.count("high"), step["fidelity"]) == (4, "low and high")
+        assert (fidelities.count("high"), step["fidelity"]) == (3, "low and high")
         cheap = {one["index"] for one in step["evaluations"] if one["fidelity"] == "low"}
         assert {one["index"] for one in step["evaluations"] if one["fidelity"] == "high"} <= cheap, "nested designs"
         assert any(one["held_out"] for one in step["evaluations"] if one["fidelity"] == "high")

@@ -6,7 +6,7 @@ import torch
 from common.data.dataset import ImageDataset
 from common.experiment.config import UsageError
 from mfkd.fields import Fields
-from mfkd.images import Images, check_classes, final_task, read_dataset, search_task
+from mfkd.images import Images, check_classes, final_task, open_images, read_dataset, search_task
 
 
 def dataset(labels: list[int], *, num_valid: int = 0, num_test: int = 4) -> ImageDataset:
@@ -115,3 +115,12 @@ def test_numbers_of_classes_must_be_those_of_the_dataset() -> None:
     check_classes({"here": 100, "there": None}, 100, "cifar100")
     with pytest.raises(UsageError, match=r"low\.num_classes is 10, but cifar100 has 100 classes: give 100"):
         check_classes({"low.num_classes": 10}, 100, "cifar100")
+
+
+def test_some_classes_of_a_set_are_a_dataset() -> None:
+    part = open_images(Images(dataset="digits/2-4", resolution=8), data_root=None, seed=0)
+    assert (part.name, part.num_classes, len(part.valid)) == ("digits/2-4", 3, 0)
+    task = search_task(Images(dataset="digits/2-4", subset="stratified"), part)
+    assert not {*task.train.tolist(), *task.evaluation.tolist()} & {*part.test.tolist()}
+    assert len(task.train) + len(task.evaluation) == len(part.train)
+    assert part.labels[task.evaluation].bincount().min() > 0.15 * len(part.train) / 3
