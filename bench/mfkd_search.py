@@ -68,7 +68,13 @@ def observations(domain: Domain, num: int) -> tuple[list[int], Array, Array]:
 
 def winner(domain: Domain, num: int) -> Callable[[], object]:
     _, features, accuracies = observations(domain, num)
-    return lambda: choose(domain.predict(fit_wellposed(features, accuracies)), 0.0, np.random.default_rng(0))
+
+    def run() -> None:
+        process = fit_wellposed(features, accuracies)
+        choice = choose(domain.predict(process, with_std=False), 0.0, np.random.default_rng(0))
+        process.predict(domain.features([choice.point]))
+
+    return run
 
 
 def proposal(domain: Domain, num: int) -> Callable[[], object]:

@@ -19,6 +19,8 @@ Result = Mapping[str, Any]
 class SearchFacts:
     """A search on one dataset."""
 
+    name: str
+    """Of the dataset."""
     task: Task
     """What networks were trained and compared on."""
     algorithm: str

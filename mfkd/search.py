@@ -144,7 +144,7 @@ def search(cfg: SearchConfig) -> None:
             teacher = teacher_of_search(cfg)
             steps = search_steps(cfg, teacher)
             check_steps(steps, cfg)
-            _finish(cfg, run, do_steps(steps, cfg, run, print), steps)
+            _finish(cfg, run, task, steps, do_steps(steps, cfg, run, print))
         else:
             print(f"{folder} is finished; --restart searches anew")
         assert run.result is not None
@@ -161,10 +161,13 @@ def _counts(cfg: SearchConfig) -> str:
     return f"{cfg.algorithm}, {cfg.num_low} trainings at low{high} of {cfg.space.space.size():,} networks"
 
 
-def _finish(cfg: SearchConfig, run: Run, results: Sequence[dict[str, Any]], steps: Sequence[SearchStep]) -> None:
+def _finish(
+    cfg: SearchConfig, run: Run, task: str, steps: Sequence[SearchStep], results: Sequence[dict[str, Any]]
+) -> None:
     place = Place(data_root=cfg.data_root, data_seed=cfg.seed, gpu=cfg.gpu, scratch=run.folder)
     winner = results[-1]["winner"]
     facts = SearchFacts(
+        name=task,
         task=task_of(steps[-1].images, place),
         steps=results,
         winner=winner,
@@ -177,7 +180,7 @@ def _finish(cfg: SearchConfig, run: Run, results: Sequence[dict[str, Any]], step
     write_text(run.folder / "report.html", search_page(facts))
     run.finish(
         {
-            "task": results[-1]["task"],
+            "task": task,
             "data": cfg.data,
             "description": results[-1]["description"],
             "algorithm": cfg.algorithm,

@@ -186,6 +186,7 @@ def test_a_search_on_test_images_is_announced(tmp_path: Path, caplog: pytest.Log
     file = files.write(tmp_path / "test.yml", {"pipeline": ["nas"], "nas": search})
     run_file(RunConfig(file=file, out=tmp_path / "run", gpu="cpu"))
     assert "the search goes by test images" in caplog.text
+    assert "went by test images" in (tmp_path / "run/report.html").read_text()
     assert read_json(tmp_path / "run/result.json")["steps"][0]["task"].endswith("test")
 
 
