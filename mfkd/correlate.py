@@ -166,7 +166,7 @@ def _accuracies(
 ) -> list[float]:
     """Validation accuracies of the networks, from one seed."""
     options = cfg.low if fidelity == "low" else cfg.high
-    images = images_of(cfg.data, cfg.resolution, options.portion)
+    images = images_of(cfg.data, cfg.resolution, options)
     training = training_of(replace(options.recipe, loss=loss), seed, teacher)
     setting = setting_of(cfg.space.space, images, training, fidelity, context)
     evaluations = PointEvaluations(f"{loss}, seed {seed}", {fidelity: setting}, context, len(points))

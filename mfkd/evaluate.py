@@ -139,7 +139,7 @@ def _random(cfg: EvaluateConfig, context: Context, teacher: Path, macs: int) -> 
     """As many random networks at high fidelity as the cost pays for, at least one, and the best of them."""
     space = cfg.space.space
     images, training = (
-        images_of(cfg.data, cfg.resolution, cfg.high.portion),
+        images_of(cfg.data, cfg.resolution, cfg.high),
         training_of(cfg.high.recipe, cfg.seed, teacher),
     )
     setting = setting_of(space, images, training, "high", context)

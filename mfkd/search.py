@@ -94,7 +94,7 @@ def search_steps(cfg: SearchOptions, teacher: Path) -> list[SearchStep]:
     Raises:
         ValueError: numbers that do not go together; the message says which field.
     """
-    low_images, high_images = (images_of(cfg.data, cfg.resolution, one.portion) for one in (cfg.low, cfg.high))
+    low_images, high_images = (images_of(cfg.data, cfg.resolution, one) for one in (cfg.low, cfg.high))
     low, high = (training_of(one.recipe, cfg.seed, teacher) for one in (cfg.low, cfg.high))
     space: Any = {"space": cfg.space.space, "num_classes": None}
     if cfg.algorithm == "mfkd1":

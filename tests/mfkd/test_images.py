@@ -40,6 +40,13 @@ def test_a_search_holds_the_last_fifth_of_the_training_images_out() -> None:
     assert task.evaluation.tolist() == list(range(80, 100))
 
 
+def test_a_small_part_is_filled_up_to_the_fewest_images_and_not_with_held_out_ones() -> None:
+    for fewest, expected in ((0, 5), (30, 30), (200, 80)):
+        task = search_task(Images(dataset="made", train_portion=0.05, min_images=fewest), MIXED)
+        assert task.train.tolist() == list(range(expected))
+        assert task.evaluation.tolist() == list(range(80, 100))
+
+
 def test_a_search_on_all_images_leaves_the_held_out_ones() -> None:
     task = search_task(Images(dataset="made"), MIXED)
     assert task.train.tolist() == list(range(80))
@@ -78,7 +85,7 @@ def test_a_final_training_is_measured_on_test_images() -> None:
 
 def test_a_stratified_subset_of_sorted_images_has_all_classes_in_proportion() -> None:
     ordered = dataset([0] * 60 + [1] * 40 + [0, 1, 0, 1])
-    with pytest.raises(ValueError, match="leave nothing for b: raise train_portion, or take subset: stratified"):
+    with pytest.raises(ValueError, match="leave nothing for b: raise train_portion .--low.portion., or take subset: stratified"):
         search_task(Images(dataset="made", train_portion=0.2), ordered)
     for num in (2, 20, 60):
         task = search_task(Images(dataset="made", train_portion=num / 100, subset="stratified"), ordered)

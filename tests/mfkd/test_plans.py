@@ -42,6 +42,8 @@ def test_the_second_algorithm_has_a_step_for_each_fidelity() -> None:
     assert (low.training.teacher, high.training.teacher) == (str(TEACHER), None), "labels need no teacher"
     assert (low.images.train_portion, high.images.train_portion) == (0.03, 1.0)
     assert {low.images.subset, high.images.subset} == {"stratified"}
+    (fewest,) = search_steps(SearchConfig(algorithm="mfkd1", low=FidelityOptions(min_images=160)), TEACHER)
+    assert fewest.images.min_images == 160
     assert {low.training.seed, high.training.seed} == {5}
 
 
