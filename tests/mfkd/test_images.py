@@ -85,7 +85,7 @@ def test_a_final_training_is_measured_on_test_images() -> None:
 
 def test_a_stratified_subset_of_sorted_images_has_all_classes_in_proportion() -> None:
     ordered = dataset([0] * 60 + [1] * 40 + [0, 1, 0, 1])
-    with pytest.raises(ValueError, match="leave nothing for b: raise train_portion .--low.portion., or take subset: stratified"):
+    with pytest.raises(ValueError, match=r"leave nothing for b: raise train_portion .*, or take subset: stratified"):
         search_task(Images(dataset="made", train_portion=0.2), ordered)
     for num in (2, 20, 60):
         task = search_task(Images(dataset="made", train_portion=num / 100, subset="stratified"), ordered)
