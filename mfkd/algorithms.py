@@ -6,7 +6,7 @@ same arguments give the same result; with the evaluations of an interrupted run 
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -79,8 +79,9 @@ def mfkd1(domain: Domain, evaluate: Evaluate, config: Mfkd1Config, known: Iterab
             f"{process.kernel.length_scale:g}) and predicts nothing: evaluate more points, or choose gp 'wellposed'"
         )
     ties = _ties(config.gp, _random(config.seed, "mfkd1", "winner"))
-    choice = choose(domain.predict(process), -config.risk, ties)
-    return PredictedWinner(choice=choice, evaluations=ledger.evaluations)
+    choice = choose(domain.predict(process, with_std=config.risk != 0), -config.risk, ties)
+    std = float(process.predict(domain.features([choice.point]))[1][0])
+    return PredictedWinner(choice=replace(choice, std=std), evaluations=ledger.evaluations)
 
 
 def mfkd2(

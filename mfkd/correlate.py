@@ -113,14 +113,14 @@ def _correlate(cfg: CorrelateConfig, run: Run, context: Context, teacher: Path) 
         _accuracies(cfg, context, teacher, points, fidelity="high", seed=seed, loss=loss_of_high)
         for seed in cfg.full_seeds
     ]
-    low = {
-        loss: [_accuracies(cfg, context, teacher, points, fidelity="low", seed=seed, loss=loss) for seed in cfg.seeds]
-        for loss in cfg.losses
-    }
+    low: dict[Loss, list[list[float]]] = {loss: [] for loss in cfg.losses}
+    for seed in cfg.seeds:
+        for loss, found in low.items():
+            found.append(_accuracies(cfg, context, teacher, points, fidelity="low", seed=seed, loss=loss))
     reference = torch.tensor(high, dtype=torch.float64).mean(0)
     dataset = open_images(images_of(cfg.data, cfg.resolution), data_root=cfg.data_root, seed=cfg.seed)
     costs = [space.cost(arch, dataset.num_classes, cfg.resolution) for arch in archs]
-    taus = {NAMES.get(loss, loss): [_tau(found, reference) for found in seeds] for loss, seeds in low.items()}
+    taus = {NAMES.get(loss, loss): [_tau(one, reference) for one in seeds] for loss, seeds in low.items()}
     taus[BY_MACS] = [_tau([cost.macs for cost in costs], reference)]
     taus[BY_PARAMS] = [_tau([cost.num_params for cost in costs], reference)]
     if len(high) > 1:
@@ -166,7 +166,7 @@ def _accuracies(
 ) -> list[float]:
     """Validation accuracies of the networks, from one seed."""
     options = cfg.low if fidelity == "low" else cfg.high
-    images = images_of(cfg.data, cfg.resolution, options.portion)
+    images = images_of(cfg.data, cfg.resolution, options)
     training = training_of(replace(options.recipe, loss=loss), seed, teacher)
     setting = setting_of(cfg.space.space, images, training, fidelity, context)
     evaluations = PointEvaluations(f"{loss}, seed {seed}", {fidelity: setting}, context, len(points))

@@ -79,7 +79,7 @@ def distill(cfg: DistillConfig) -> None:
             print(f"distill: {chosen.text} on {task}, seeds {' '.join(map(str, cfg.seeds))} -> {folder}", flush=True)
             steps = _steps(cfg, chosen, _teacher(cfg))
             check_steps(steps, cfg)
-            _finish(cfg, run, do_steps(steps, cfg, run), steps[0])
+            _finish(cfg, run, do_steps(steps, cfg, run, print), steps[0])
         else:
             print(f"{folder} is finished; --restart trains anew")
         assert run.result is not None

@@ -139,7 +139,7 @@ def _random(cfg: EvaluateConfig, context: Context, teacher: Path, macs: int) -> 
     """As many random networks at high fidelity as the cost pays for, at least one, and the best of them."""
     space = cfg.space.space
     images, training = (
-        images_of(cfg.data, cfg.resolution, cfg.high.portion),
+        images_of(cfg.data, cfg.resolution, cfg.high),
         training_of(cfg.high.recipe, cfg.seed, teacher),
     )
     setting = setting_of(space, images, training, "high", context)
@@ -191,7 +191,15 @@ def _finish(cfg: EvaluateConfig, run: Run, teacher: Mapping[str, Any], trials: M
     images = images_of(cfg.data, cfg.resolution)
     description = open_images(images, data_root=cfg.data_root, seed=cfg.seed).description
     arms = [
-        Arm(name=name, **{key: [getattr(trial, key) for trial in found] for key in _Trial.__dataclass_fields__})
+        Arm(
+            name=name,
+            validation=[trial.validation for trial in found],
+            test=[trial.test for trial in found],
+            num_high=[trial.num_high for trial in found],
+            macs=[trial.macs for trial in found],
+            seconds=[trial.seconds for trial in found],
+            architectures=[trial.architecture for trial in found],
+        )
         for name, found in trials.items()
     ]
     settings = {

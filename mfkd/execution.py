@@ -1,7 +1,7 @@
 """Steps of pipeline files and of presets: checked before anything begins, and done one after the other."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,16 @@ def context_of(folder: Path, cfg: WorkConfig, store: RecordStore) -> Context:
     return Context(folder=folder, place=place, workers=cfg.workers, store=store)
 
 
-def do_steps(steps: Sequence[SearchStep | TrainStep], cfg: WorkConfig, run: Run) -> list[dict[str, Any]]:
+def do_steps(
+    steps: Sequence[SearchStep | TrainStep], cfg: WorkConfig, run: Run, say: Callable[[str], object]
+) -> list[dict[str, Any]]:
     """All steps in order; what an interrupted run has done is not done again.
+
+    Args:
+        steps: what to do.
+        cfg: where and by whom.
+        run: takes tables, weights and metrics.
+        say: told the result of each step, in one line.
 
     Returns:
         One result of plain values a step.
@@ -100,7 +108,7 @@ def do_steps(steps: Sequence[SearchStep | TrainStep], cfg: WorkConfig, run: Run)
                 results.append(found.result)
             else:
                 results.append(train_models(step, context))
-            print(line_of(results[-1]), flush=True)
+            say(line_of(results[-1]))
     _log_results(results, run)
     return results
 

@@ -1,6 +1,6 @@
 """The settings of presets as the steps that pipeline files are made of."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -85,6 +85,8 @@ class FidelityOptions:
 
     portion: float = 1.0
     """Part of the training images that they are trained on, in (0, 1], the same share of every class."""
+    min_images: int = 0
+    """Take a larger part where that is fewer images, so that small sets can be searched, too."""
     recipe: Recipe = field(default_factory=lambda: published(loss="ce", validate_every=100))
     """The training."""
 
@@ -92,6 +94,8 @@ class FidelityOptions:
         """Check the portion."""
         if not 0 < self.portion <= 1:
             raise ValueError(f"portion is {self.portion}: a part in (0, 1] is needed")
+        if self.min_images < 0:
+            raise ValueError(f"min_images is {self.min_images}: 0 or more are needed")
 
 
 def low_fidelity() -> FidelityOptions:
@@ -99,9 +103,12 @@ def low_fidelity() -> FidelityOptions:
     return FidelityOptions(portion=0.03, recipe=published(loss="nst", beta=12.5, validate_every=100))
 
 
-def images_of(data: str, resolution: int, portion: float = 1.0) -> Images:
-    """A part of a dataset, every class in proportion: own folders are sorted by class."""
-    return Images(dataset=data, resolution=resolution, train_portion=portion, subset="stratified")
+def images_of(data: str, resolution: int, options: FidelityOptions | None = None) -> Images:
+    """A part of a dataset, or all of it, every class in proportion: own folders are sorted by class."""
+    images = Images(dataset=data, resolution=resolution, subset="stratified")
+    if options is None:
+        return images
+    return replace(images, train_portion=options.portion, min_images=options.min_images)
 
 
 def training_of(recipe: Recipe, seed: int, teacher: Path | None) -> Training:

@@ -5,8 +5,9 @@ Each page is a function of the facts in `mfkd.report_inputs` and returns the who
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from common.report import definitions, grouped_bars, note, page, paragraph, plot, section
+from common.report import Fragment, definitions, grouped_bars, note, page, paragraph, plot, section
 from common.report.facts import dataset_facts, settings_of
 from common.report.sections import (
     commands_section,
@@ -21,6 +22,7 @@ from mfkd.report_inputs import DistillFacts, Result, SearchFacts
 from mfkd.report_parts import model_table, network_section, step_section, training_runs
 
 _VALIDATED = "Accuracies of a search are on held-out training images; test images played no part in it."
+_TESTED = "A search went by test images, as compat_val says: accuracies on them are no estimate for other images."
 
 
 def search_page(facts: SearchFacts) -> str:
@@ -36,7 +38,7 @@ def search_page(facts: SearchFacts) -> str:
         f"After {num} trainings, this one of {facts.space.size():,} networks is chosen: {count(winner['num_params'])} "
         f"parameters and {count(winner['macs'])} MACs; {known}."
     )
-    dataset = dataset_facts(facts.task)
+    dataset = replace(dataset_facts(facts.task), name=facts.name)
     ways = {
         name: f"{percent(one.portion)} of the images; {plain_settings(one.recipe)}"
         for name, one in facts.recipes.items()
@@ -65,11 +67,12 @@ def pipeline_page(file: str, results: Sequence[Result], commands: Mapping[str, s
     ends = [f"{one['label']} {percent(one['accuracy'])}" for one in trained]
     ends += [] if trained else [f"winner {searches[-1]['winner']['architecture']}"]
     lead = f"{len(results)} steps: {', '.join(result['step'] for result in results)}. At the end: {', '.join(ends)}."
+    on_test = any(result["task"].endswith(", test") for result in searches)
     final = [section("Trained networks", model_table(trained, f"On {trained[0]['description']}"))] if trained else []
     return page(
         f"Pipeline {file}",
         lead,
-        *([note(_VALIDATED)] if searches else []),
+        *([note(_TESTED if on_test else _VALIDATED)] if searches else []),
         *[step_section(result) for result in searches],
         *final,
         *curves_section({one["label"]: training_runs([one]) for one in trained}),
@@ -100,7 +103,7 @@ def distill_page(facts: DistillFacts) -> str:
     )
 
 
-def _random_section(facts: DistillFacts) -> list:  # type: ignore[type-arg]
+def _random_section(facts: DistillFacts) -> list[Fragment]:
     if not facts.random:
         return []
     pool = [one["accuracy"] for one in facts.random]

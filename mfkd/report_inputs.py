@@ -19,6 +19,8 @@ Result = Mapping[str, Any]
 class SearchFacts:
     """A search on one dataset."""
 
+    name: str
+    """Of the dataset."""
     task: Task
     """What networks were trained and compared on."""
     algorithm: str
@@ -54,7 +56,8 @@ class Arm:
 
     Attributes:
         name: of it.
-        validation: accuracy of the network on validation images when it was chosen, one a seed.
+        validation: accuracy of the network on validation images when it was chosen, one a seed; None where it was only
+            predicted.
         test: accuracy of its final training on test images, one a seed.
         num_high: trainings at high fidelity, one a seed.
         macs: of all trainings before the final one, one a seed.
@@ -63,7 +66,7 @@ class Arm:
     """
 
     name: str
-    validation: Sequence[float]
+    validation: Sequence[float | None]
     test: Sequence[float]
     num_high: Sequence[int]
     macs: Sequence[int]

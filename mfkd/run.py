@@ -40,7 +40,7 @@ def run_file(cfg: RunConfig) -> None:
         if run.result is None:
             names = ", ".join(step.name for step in pipeline.steps)
             print(f"{cfg.file}: {names}, into {pipeline.folder}", flush=True)
-            results = do_steps(pipeline.steps, cfg, run)
+            results = do_steps(pipeline.steps, cfg, run, print)
             commands = commands_of("mfkd", "run", run.folder)
             write_text(run.folder / "report.html", pipeline_page(str(cfg.file), results, commands))
             run.finish({"file": str(cfg.file), "pipeline": pipeline.identity, "steps": results})

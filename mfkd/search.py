@@ -94,7 +94,7 @@ def search_steps(cfg: SearchOptions, teacher: Path) -> list[SearchStep]:
     Raises:
         ValueError: numbers that do not go together; the message says which field.
     """
-    low_images, high_images = (images_of(cfg.data, cfg.resolution, one.portion) for one in (cfg.low, cfg.high))
+    low_images, high_images = (images_of(cfg.data, cfg.resolution, one) for one in (cfg.low, cfg.high))
     low, high = (training_of(one.recipe, cfg.seed, teacher) for one in (cfg.low, cfg.high))
     space: Any = {"space": cfg.space.space, "num_classes": None}
     if cfg.algorithm == "mfkd1":
@@ -144,7 +144,7 @@ def search(cfg: SearchConfig) -> None:
             teacher = teacher_of_search(cfg)
             steps = search_steps(cfg, teacher)
             check_steps(steps, cfg)
-            _finish(cfg, run, do_steps(steps, cfg, run), steps)
+            _finish(cfg, run, task, steps, do_steps(steps, cfg, run, print))
         else:
             print(f"{folder} is finished; --restart searches anew")
         assert run.result is not None
@@ -161,10 +161,13 @@ def _counts(cfg: SearchConfig) -> str:
     return f"{cfg.algorithm}, {cfg.num_low} trainings at low{high} of {cfg.space.space.size():,} networks"
 
 
-def _finish(cfg: SearchConfig, run: Run, results: Sequence[dict[str, Any]], steps: Sequence[SearchStep]) -> None:
+def _finish(
+    cfg: SearchConfig, run: Run, task: str, steps: Sequence[SearchStep], results: Sequence[dict[str, Any]]
+) -> None:
     place = Place(data_root=cfg.data_root, data_seed=cfg.seed, gpu=cfg.gpu, scratch=run.folder)
     winner = results[-1]["winner"]
     facts = SearchFacts(
+        name=task,
         task=task_of(steps[-1].images, place),
         steps=results,
         winner=winner,
@@ -177,7 +180,7 @@ def _finish(cfg: SearchConfig, run: Run, results: Sequence[dict[str, Any]], step
     write_text(run.folder / "report.html", search_page(facts))
     run.finish(
         {
-            "task": results[-1]["task"],
+            "task": task,
             "data": cfg.data,
             "description": results[-1]["description"],
             "algorithm": cfg.algorithm,

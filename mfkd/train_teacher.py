@@ -75,7 +75,7 @@ def train_teacher(cfg: TrainTeacherConfig) -> Path:
         keep_identity(pipeline)
         if run.result is None:
             print(f"teacher of {cfg.file or cfg.data}, into {pipeline.folder}", flush=True)
-            results = do_steps(pipeline.steps, cfg, run)
+            results = do_steps(pipeline.steps, cfg, run, print)
             shutil.copyfile(pipeline.folder / results[0]["models"][0]["weights"], file)
             commands = commands_of("mfkd", "train-teacher", run.folder)
             write_text(run.folder / "report.html", pipeline_page("teacher", results, commands))

@@ -29,3 +29,11 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Toy:
         toy.do("meta-train", "--model", model, "--database", "collect/database.safetensors", "--out", f"pair/{model}")
     toy.do("search", "--data", "images/own", "--pair", "pair")
     return toy
+
+
+@pytest.fixture(scope="session")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """The same for mfkd: a folder in which `search` was run, which trained the teacher first."""
+    toy = Toy.make(tmp_path_factory.mktemp("networks"), "mfkd")
+    toy.do("search", "--data", "images/own")
+    return toy

@@ -133,6 +133,21 @@ def test_the_cell_of_metad2a_is_searched_and_trained(tmp_path: Path) -> None:
     assert "error: cub is not in dataset" in err.splitlines()[-1]
 
 
+def test_the_network_of_mfkd_is_searched_and_distilled(tmp_path: Path) -> None:
+    preset = f"--config {SCRIPT.parent}/configs/mfkd/cpu.yaml --gpu cpu"
+    code, _, err = run("run_kd.sh", "cpu", "digits/2-4", "mfkd", "--arch", "none", "--seeds", "1", folder=tmp_path)
+    assert code == 2
+    assert f"-m mfkd distill {preset} --data digits/2-4 --arch none --seeds 1" in err
+    assert "mfkd distill: error: architecture 'none' is malformed" in err.splitlines()[-1]
+    code, _, err = run("run_kd.sh", "cpu", "cub", "mfkd", folder=tmp_path)
+    assert code == 1
+    assert "error: cub is not in dataset" in err.splitlines()[-1]
+    code, _, err = run("run_search.sh", "cpu", "mfkd", "digits", "--num-lou", "3", folder=tmp_path)
+    assert code == 2
+    assert f"-m mfkd search {preset} --data digits --num-lou 3" in err
+    assert "did you mean --num-low?" in err.splitlines()[-1]
+
+
 def test_a_teacher_is_trained_on_the_cpu(tmp_path: Path) -> None:
     flags = ["--recipe.epochs", "1", "--recipe.epoch-images", "64", "--resolution", "16", "--out", "teacher"]
     code, out, _ = run("train_teacher.sh", "cpu", "digits", *flags, folder=tmp_path)
@@ -222,7 +237,7 @@ def lookup(*arguments: str, folder: Path) -> str:
 
 
 def test_no_unseen_set_is_found_in_an_empty_folder(tmp_path: Path) -> None:
-    for method in ("dass", "metad2a"):
+    for method in ("dass", "metad2a", "mfkd"):
         assert lookup("--data-root", str(tmp_path), "present", method, folder=tmp_path).split() == []
 
 
@@ -232,6 +247,8 @@ def test_the_unseen_sets_that_are_there_are_found(data_root: Path, tmp_path: Pat
     assert found == ["cub", "dtd", "quickdraw", "stanford_cars"]
     found = lookup("--data-root", str(data_root), "present", "metad2a", folder=tmp_path).split()
     assert found == ["cifar10", "cifar100", "mnist"]
+    found = lookup("--data-root", str(data_root), "present", "mfkd", folder=tmp_path).split()
+    assert found == ["cifar10", "cifar100"]
 
 
 @pytest.fixture
