@@ -3,13 +3,14 @@
 USAGE='usage: bash script/run_kd.sh GPU DATASET [METHOD] [flags]
 
 dass: distils the best student of the search on the dataset from its teacher; metad2a: trains the best cell. From
-several seeds. Searches first where no search was done yet and no --arch is given.
+several seeds; dna: trains the network that was found. Searches first where no search was done yet and no --arch is
+given.
 
   GPU      cpu, auto (the first GPU, the CPU where there is none) or the number of a GPU
   DATASET  a name (digits, cub, ...) or a folder of class folders
-  METHOD   dass (default) or metad2a
-  flags    all that begins with --, or stands behind a --, goes to the step: python -m dass distill --help and
-           python -m metad2a train --help list them. The preset is configs/METHOD/cpu.yaml; --config
+  METHOD   dass (default), metad2a or dna
+  flags    all that begins with --, or stands behind a --, goes to the step: python -m dass distill --help,
+           python -m metad2a train --help and python -m dna retrain --help list them. The preset is configs/METHOD/cpu.yaml; --config
            configs/METHOD/paper.yaml takes the published settings'
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname -- "$0")/common.sh"
@@ -18,16 +19,19 @@ split_arguments "$@"
 take_gpu
 need_dataset
 DATASET=$WORD
-take_method distill train
+take_method distill train retrain
 no_more_words
 find_python
 STEP=distill
-if [[ ! -f $ROOT/$METHOD/$STEP.py ]]; then STEP=train; fi
+for step in train retrain; do
+    if [[ ! -f $ROOT/$METHOD/$STEP.py ]]; then STEP=$step; fi
+done
 if ! has_flag arch; then
     folder=$(lookup folder "$METHOD" search "$DATASET")
     if [[ ! -f $folder/result.json ]]; then
         say "no search on $DATASET yet ($folder): searching first"
         shared_flags
+        if [[ $METHOD == dna ]]; then need_supernet "$DATASET"; fi
         run_step search --data "$DATASET" ${SHARED[@]+"${SHARED[@]}"}
     fi
 fi

@@ -29,3 +29,15 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Toy:
         toy.do("meta-train", "--model", model, "--database", "collect/database.safetensors", "--out", f"pair/{model}")
     toy.do("search", "--data", "images/own", "--pair", "pair")
     return toy
+
+
+@pytest.fixture(scope="session")
+def blocks(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """The same for dna: a folder in which `train-teacher`, `meta-train` and `search`, which rates, were run.
+
+    Their run folders are the default ones.
+    """
+    toy = Toy.make(tmp_path_factory.mktemp("blocks"), "dna")
+    for step in ("train-teacher", "meta-train", "search"):
+        toy.do(step, "--data", "images/own")
+    return toy
