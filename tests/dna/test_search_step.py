@@ -82,7 +82,7 @@ def test_ratings_of_zero_which_the_release_writes_in_one_process_are_refused(tmp
     write(tmp_path, official=True)
     metrics = {name: np.zeros(6) for name in METRICS} | {"loss": np.arange(1.0, 7)}
     write_official(tmp_path / "potential-4.yaml", Potential(metrics=metrics))
-    with pytest.raises(ValueError, match="cl_loss is zero for all paths.*or search by loss"):
+    with pytest.raises(ValueError, match=r"cl_loss is zero for all paths.*or search by loss"):
         read_ratings(tmp_path, SPACE)
     assert len(read_ratings(tmp_path, SPACE, "loss")) == 6
 
