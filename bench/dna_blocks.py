@@ -71,7 +71,8 @@ def path_by_path(block: Block, batches: StageBatches, paths: list[tuple[int, ...
 
 def rating(num_paths: int, num_batches: int, side: int, device: torch.device) -> None:
     """Rows of rating."""
-    block = Block((48, 40, 40, 40, 80), 2).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    block = Block((48, 40, 40, 40, 80), 2).to(device)
+    block.to(memory_format=torch.channels_last)
     inputs = [torch.randn(16, 48, side, side, device=device) for _ in range(1 + num_batches)]
     targets = [torch.randn(16, 80, side // 2, side // 2, device=device) for _ in range(num_batches)]
     batches = StageBatches(recalibration=inputs[0], inputs=inputs[1:], targets=targets)
@@ -87,7 +88,8 @@ def rating(num_paths: int, num_batches: int, side: int, device: torch.device) ->
 
 def training(device: torch.device) -> None:
     """Rows of a training step of all stages."""
-    network = timm.create_model("dna_teacher").to(device, memory_format=torch.channels_last)
+    network = timm.create_model("dna_teacher").to(device)
+    network.to(memory_format=torch.channels_last)
     teacher = Teacher(network, (2, 3, 4, 5, 6, 7))
     widths = [width for width, _ in teacher.shapes(32, device)]
     supernet = Supernet(CPU_SPACE, widths).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

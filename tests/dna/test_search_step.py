@@ -9,11 +9,12 @@ from common.experiment.config import UsageError, to_dict
 from common.experiment.files import write_json
 from common.report.facts import RunFacts
 from dna.archs import LAYERS, WIDTHS, DnaArch, path_index
+from dna.budgets import Budget
 from dna.evaluate import rankings_of, rating_of
 from dna.potentials import METRICS, Potential, save, write_official
 from dna.rate import file_name
 from dna.report_inputs import FoundFacts, TrainedFacts
-from dna.search import Budget, SearchConfig, random_network, read_ratings, search
+from dna.search import SearchConfig, random_network, read_ratings, search
 from dna.space import BlockSpace
 
 SPACE = BlockSpace(cells=("1x24", "1x40+2x48", "1x80", "1x112", "1x192", "1x320"))
