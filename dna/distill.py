@@ -76,6 +76,11 @@ class Distill:
                 f"epochs is {self.epochs}, validate_every {self.validate_every}, paths_per_step "
                 f"{self.paths_per_step}: each must be 1 or more"
             )
+        if self.batch_size < 2 or (self.epoch_images is not None and self.epoch_images < self.batch_size):
+            raise ValueError(
+                f"batch_size is {self.batch_size}, epoch_images {self.epoch_images}: a batch needs 2 images or more, "
+                "and an epoch a batch"
+            )
         if len(self.learning_rates) != NUM_STAGES or min(self.learning_rates) <= 0:
             raise ValueError(f"learning_rates are {self.learning_rates}: give {NUM_STAGES} positive numbers")
         if not 0 < self.gamma <= 1 or self.weight_decay < 0:

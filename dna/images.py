@@ -73,7 +73,16 @@ def stratified(labels: Tensor, num: int, seed: int) -> Tensor:
 
 
 def training_set(task: Task, distill: Distill, device: torch.device, seed: int) -> TrainingSet:
-    """Batches that blocks learn from: shuffled, shifted, mirrored, in [-1, 1]."""
+    """Batches that blocks learn from: shuffled, shifted, mirrored, in [-1, 1].
+
+    Raises:
+        ValueError: there are fewer training images than a batch.
+    """
+    if len(task.train) < distill.batch_size:
+        raise ValueError(
+            f"{task.id} has {len(task.train)} training images besides those held out, fewer than a batch of "
+            f"{distill.batch_size}: lower --distill.batch-size or --hold-out"
+        )
     recipe = Recipe(
         loss="ce",
         epochs=distill.epochs,

@@ -26,7 +26,7 @@ from dna.report import meta_train_page
 from dna.report_inputs import MetaTrainFacts
 from dna.space import BlockSpace
 from dna.supernet import Supernet
-from dna.teacher import Teacher, TeacherConfig, check_sides, load_teacher
+from dna.teacher import TeacherConfig, check_sides, load_teacher
 from dna.train_teacher import teacher_file
 
 SUPERNET_FILE = "supernet.safetensors"
@@ -82,34 +82,29 @@ def meta_train(cfg: MetaTrainConfig) -> None:
     teacher = load_teacher(cfg.teacher, file, num_classes=task.num_classes, device=device)
     shapes = teacher.shapes(cfg.resolution, device)
     check_sides(shapes, cfg.space, cfg.resolution)
+    learned, rows = split_task(task, cfg.hold_out, cfg.seed)
+    data = training_set(learned, cfg.distill, device, cfg.seed)
     folder = cfg.out or step_folder("meta-train", task.id)
     with open_run(folder, program="dna", step="meta-train", config=cfg, products=[SUPERNET_FILE]) as run:
         if run.result is None:
             print(
                 f"meta-train: {cfg.space.name} from {cfg.teacher.model} on {task.description} -> {folder}", flush=True
             )
-            _train(cfg, task, teacher, run, widths=tuple(width for width, _ in shapes), device=device)
+            held_out = batches_of(task, rows, teacher, batch_size=cfg.distill.batch_size, device=device)
+            lesson = Lesson(teacher=teacher, data=data, held_out=held_out, seed=cfg.seed)
+            _train(cfg, task, lesson, run, widths=tuple(width for width, _ in shapes))
         else:
             print(f"{folder} is finished; --restart trains anew")
         assert run.result is not None
         _report(run.result, folder)
 
 
-def _train(
-    cfg: MetaTrainConfig, task: Task, teacher: Teacher, run: Run, *, widths: tuple[int, ...], device: torch.device
-) -> None:
-    start = time.monotonic()
-    learned, rows = split_task(task, cfg.hold_out, cfg.seed)
-    teacher.network.to(memory_format=torch.channels_last)
+def _train(cfg: MetaTrainConfig, task: Task, lesson: Lesson, run: Run, *, widths: tuple[int, ...]) -> None:
+    start, device = time.monotonic(), lesson.data.device
+    lesson.teacher.network.to(memory_format=torch.channels_last)
     supernet = Supernet(cfg.space, widths, cfg.seed).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    lesson = Lesson(
-        teacher=teacher,
-        data=training_set(learned, cfg.distill, device, cfg.seed),
-        held_out=batches_of(task, rows, teacher, batch_size=cfg.distill.batch_size, device=device),
-        seed=cfg.seed,
-    )
     learners = build_learners(supernet, cfg.distill)
-    digest = weights_digest(teacher.network)
+    digest = weights_digest(lesson.teacher.network)
     train_blocks(learners, lesson, cfg.distill, run)
     save_supernet(run.folder / SUPERNET_FILE, _trained(cfg, task, supernet, learners, widths=widths, digest=digest))
     final = held_out_losses(learners, lesson, cfg.distill.teacher_statistics, cfg.distill.epochs)

@@ -128,7 +128,7 @@ def load(path: Path) -> Potential:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file of ratings {path}")
     try:
-        with np.load(path) as file:
+        with path.open("rb") as data, np.load(data) as file:  # NumPy leaves a damaged file open
             arrays = {name: file[name] for name in file.files}
         if (int(arrays["format"]), tuple(arrays["ops"].tolist())) != (FORMAT, OPS):
             raise ValueError(

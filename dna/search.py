@@ -3,7 +3,6 @@
 Source: Li et al., CVPR 2020, searching for the best student under constraint.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +14,12 @@ from common.data.tasks import plan_task
 from common.experiment.config import StepConfig, UsageError
 from common.experiment.device import resolve_device
 from common.experiment.files import read_json, write_text
-from common.experiment.names import slug
 from common.experiment.run import Run, open_run
 from common.report.facts import commands_of
 from dna.archs import Cell, DnaArch, format_arch, timm_definition
 from dna.artifacts import space_of
-from dna.candidates import RatedCell, arch_of, groups_of, layers_of
-from dna.costs import LayerCosts, Measure, counted, fixed_costs, network_costs, timed
+from dna.budgets import Answer, Budget, Problem, find
+from dna.candidates import RatedCell, arch_of, layers_of
 from dna.images import step_folder
 from dna.latency import LatencyTable, Timing, load_table, measure, save_table
 from dna.potentials import METRICS, RATING, Potential, load, read_official
@@ -29,32 +27,11 @@ from dna.rate import RateConfig, file_name, rate
 from dna.report import search_page
 from dna.report_inputs import FoundFacts, SearchFacts
 from dna.space import BlockSpace
-from dna.traverse import Found, trade_off, traverse
+from dna.traverse import Found
 
 LATENCY_FILE = "latency.json"
 _DRAWN = 2000
 """Random networks drawn beside the front on the page."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """Bounds of the whole network, stem and head included; several may be given, and none."""
-
-    macs: int | None = None
-    """Largest multiply-accumulates of one image, of convolutions and linear layers."""
-    official_macs: int | None = None
-    """The same as the released code counts: with normalisations, biases and pooling."""
-    num_params: int | None = None
-    """Largest number of parameters."""
-    seconds: float | None = None
-    """Largest time of a forward pass on this device, as the sum of measured layers."""
-
-    def __post_init__(self) -> None:
-        """Check the fields."""
-        for name in ("macs", "official_macs", "num_params", "seconds"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"budget.{name} is {value}; it must be positive, or none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,16 +77,24 @@ def search(cfg: SearchConfig) -> None:
         FileNotFoundError: a stage has no ratings.
         ValueError: no network fits the budget; the message says what the cheapest one costs.
     """
-    plan = plan_task(cfg.data, data_root=cfg.data_root, seed=cfg.seed)[1] if cfg.ratings is None else None
-    task = slug(cfg.ratings.resolve().name) if plan is None and cfg.ratings is not None else plan.id if plan else ""
-    ratings = cfg.ratings or _ensure_ratings(cfg, task)
-    num_classes = cfg.num_classes or _classes_of(ratings) or (len(plan.classes) if plan else 1000)
-    rated = read_ratings(ratings, cfg.space, cfg.rating, resolution=cfg.resolution)
+    if cfg.ratings is None:
+        plan = plan_task(cfg.data, data_root=cfg.data_root, seed=cfg.seed)[1]
+        task, ratings, num_classes = plan.id, _ensure_ratings(cfg, plan.id), len(plan.classes)
+    else:
+        task, ratings, num_classes = cfg.ratings.resolve().name, cfg.ratings, _classes_of(cfg.ratings)
+    problem = Problem(
+        rated=read_ratings(ratings, cfg.space, cfg.rating, resolution=cfg.resolution),
+        num_classes=cfg.num_classes or num_classes,
+        resolution=cfg.resolution,
+        skeleton=cfg.space.skeleton,
+    )
+    answer = None if cfg.budget.seconds is not None else find(problem, cfg.budget, cfg.top_k)
     folder = cfg.out or step_folder("search", task)
     with open_run(folder, program="dna", step="search", config=cfg, products=[LATENCY_FILE]) as run:
         if run.result is None:
-            print(f"search: {ratings}, {_asked(cfg.budget)} -> {folder}", flush=True)
-            _search(cfg, run, rated, ratings=ratings, num_classes=num_classes)
+            print(f"search: {ratings}, {cfg.budget.describe()} -> {folder}", flush=True)
+            answer = answer or find(problem, cfg.budget, cfg.top_k, _latency_table(cfg, run, problem))
+            _finish(cfg, run, problem, answer, ratings)
         else:
             print(f"{folder} is finished; --restart searches anew")
         assert run.result is not None
@@ -124,9 +109,10 @@ def _ensure_ratings(cfg: SearchConfig, task: str) -> Path:
     return folder
 
 
-def _classes_of(ratings: Path) -> int | None:
+def _classes_of(ratings: Path) -> int:
+    """Classes that the ratings were made for; those of ImageNet where their folder does not say it."""
     about = ratings / "result.json"
-    return int(read_json(about)["num_classes"]) if about.is_file() else None
+    return int(read_json(about)["num_classes"]) if about.is_file() else 1000
 
 
 def read_ratings(
@@ -177,32 +163,17 @@ def _losses(folder: Path, stage: int, cell: int, of_cell: Cell, rating: str) -> 
     return potential.rating(rating)
 
 
-def _search(
-    cfg: SearchConfig, run: Run, rated: Sequence[Sequence[RatedCell]], *, ratings: Path, num_classes: int
-) -> None:
-    start = time.monotonic()
-    table = _latency_table(cfg, run, rated, num_classes)
-    bounds, costs_of, fixed = _bounds(cfg, rated, num_classes, table)
-    groups = groups_of(rated, costs_of, cfg.resolution, cfg.space.skeleton)
-    names = [name for name, _ in bounds]
-    budget = [bound for _, bound in bounds if bound is not None] or None  # one for each name, or none at all
-    began = time.perf_counter()
-    try:
-        best = traverse(groups, budget, fixed=fixed, count=cfg.top_k)
-    except ValueError as error:
-        raise ValueError(f"{error} ({', '.join(names)}): raise --budget") from error
-    seconds = time.perf_counter() - began
-    by_macs = groups_of(rated, counted("macs"), cfg.resolution, cfg.space.skeleton)
-    front = trade_off(by_macs, fixed=_fixed(cfg, rated, num_classes))
-    networks = [_facts(found, rated, cfg, num_classes) for found in best]
+def _finish(cfg: SearchConfig, run: Run, problem: Problem, answer: Answer, ratings: Path) -> None:
+    front = problem.front()
+    networks = [_facts(found, problem) for found in answer.networks]
     facts = SearchFacts(
         data=cfg.data,
-        bounds={name: bound for name, bound in bounds if bound is not None},
+        bounds=answer.bounds,
         networks=networks,
         front=[(found.costs[0], found.loss) for found in front],
-        random=_random_networks(rated, cfg, num_classes),
-        ratings=[[entry.losses for entry in stage] for stage in rated],
-        seconds=seconds,
+        random=_random_networks(problem, cfg.seed),
+        ratings=[[entry.losses for entry in stage] for stage in problem.rated],
+        seconds=answer.seconds,
         commands=commands_of("dna", "search", run.folder, next_step=f"python -m dna retrain --data {cfg.data}"),
     )
     write_text(run.folder / "report.html", search_page(facts))
@@ -211,67 +182,28 @@ def _search(
             "data": cfg.data,
             "ratings": str(ratings),
             "rating": cfg.rating,
-            "num_classes": num_classes,
+            "num_classes": problem.num_classes,
             "resolution": cfg.resolution,
             "skeleton": cfg.space.skeleton.format(),
-            "budget": {name: bound for name, bound in bounds if bound is not None},
+            "budget": dict(answer.bounds),
             "chosen": [
-                _described(network, cfg) | {"bounded": dict(zip(names, found.costs, strict=True))}
-                for network, found in zip(networks, best, strict=True)
+                _described(network, problem) | {"bounded": dict(zip(answer.names, found.costs, strict=True))}
+                for network, found in zip(networks, answer.networks, strict=True)
             ],
             "front": [{"macs": found.costs[0], "rating": found.loss} for found in front],
-            "search_seconds": seconds,
-            "seconds": time.monotonic() - start,
+            "search_seconds": answer.seconds,
         }
     )
 
 
-def _fixed(cfg: SearchConfig, rated: Sequence[Sequence[RatedCell]], num_classes: int) -> int:
-    return int(fixed_costs(rated[-1][0].cell.width, num_classes, cfg.resolution, cfg.space.skeleton).macs)
-
-
-def _bounds(
-    cfg: SearchConfig, rated: Sequence[Sequence[RatedCell]], num_classes: int, table: LatencyTable | None
-) -> tuple[list[tuple[str, int | None]], LayerCosts, list[int]]:
-    """Named bounds in whole units, what counts costs of layers, and the costs of the fixed parts.
-
-    Seconds become nanoseconds. MACs are counted even where nothing is bounded.
-    """
-    measures: list[Measure] = ["macs", "official_macs", "num_params"]
-    names = [name for name in measures if getattr(cfg.budget, name) is not None]
-    if not names and table is None:
-        names = ["macs"]
-    total = fixed_costs(rated[-1][0].cell.width, num_classes, cfg.resolution, cfg.space.skeleton)
-    bounds: list[tuple[str, int | None]] = [(name, getattr(cfg.budget, name)) for name in names]
-    fixed = [int(getattr(total, name)) for name in names]
-    if table is None:
-        return bounds, counted(*names), fixed
-    assert cfg.budget.seconds is not None
-    times = timed(table.layers)
-    if not names:
-        return [("nanoseconds", round(cfg.budget.seconds * 1e9))], times, [round(table.fixed * 1e9)]
-    bounds.append(("nanoseconds", round(cfg.budget.seconds * 1e9)))
-    fixed.append(round(table.fixed * 1e9))
-
-    def costs_of(layer: Any) -> np.ndarray[Any, Any]:
-        counts = counted(*names)(layer).reshape(len(times(layer)), -1)
-        return np.concatenate([counts, times(layer)[:, None]], axis=1)
-
-    return bounds, costs_of, fixed
-
-
-def _latency_table(
-    cfg: SearchConfig, run: Run, rated: Sequence[Sequence[RatedCell]], num_classes: int
-) -> LatencyTable | None:
-    """The table that is given, or one that is measured now, where time is bounded."""
-    if cfg.budget.seconds is None:
-        return None
+def _latency_table(cfg: SearchConfig, run: Run, problem: Problem) -> LatencyTable:
+    """The table that is given, or one that is measured now."""
     if cfg.latency is not None:
         return load_table(cfg.latency)
-    cells = [[entry.cell for entry in stage] for stage in rated]
+    cells = [[entry.cell for entry in stage] for stage in problem.rated]
     table = measure(
         layers_of(cells, cfg.resolution, cfg.space.skeleton),
-        num_classes=num_classes,
+        num_classes=problem.num_classes,
         resolution=cfg.resolution,
         device=resolve_device(cfg.gpu),
         timing=cfg.timing,
@@ -281,20 +213,20 @@ def _latency_table(
     return table
 
 
-def _facts(found: Found, rated: Sequence[Sequence[RatedCell]], cfg: SearchConfig, num_classes: int) -> FoundFacts:
-    arch = arch_of(found, rated)
-    costs = network_costs(arch, num_classes, cfg.resolution, cfg.space.skeleton)
+def _facts(found: Found, problem: Problem) -> FoundFacts:
+    arch = arch_of(found, problem.rated)
+    costs = problem.costs_of(arch)
     return FoundFacts(
         arch=arch,
         rating=found.loss,
-        ratings=[float(rated[stage][cell].losses[path]) for stage, (cell, path) in enumerate(found.choices)],
+        ratings=[float(problem.rated[stage][cell].losses[path]) for stage, (cell, path) in enumerate(found.choices)],
         macs=int(costs.macs),
         official_macs=int(costs.official_macs),
         num_params=int(costs.num_params),
     )
 
 
-def _described(network: FoundFacts, cfg: SearchConfig) -> dict[str, Any]:
+def _described(network: FoundFacts, problem: Problem) -> dict[str, Any]:
     return {
         "arch": format_arch(network.arch),
         "rating": network.rating,
@@ -302,19 +234,15 @@ def _described(network: FoundFacts, cfg: SearchConfig) -> dict[str, Any]:
         "macs": network.macs,
         "official_macs": network.official_macs,
         "num_params": network.num_params,
-        "timm": timm_definition(network.arch, cfg.space.skeleton),
+        "timm": timm_definition(network.arch, problem.skeleton),
     }
 
 
-def _random_networks(
-    rated: Sequence[Sequence[RatedCell]], cfg: SearchConfig, num_classes: int
-) -> list[tuple[int, float]]:
+def _random_networks(problem: Problem, seed: int) -> list[tuple[int, float]]:
     """MACs and rating of networks drawn at random."""
-    draws = np.random.default_rng(cfg.seed)
-    return [
-        (int(network_costs(arch, num_classes, cfg.resolution, cfg.space.skeleton).macs), loss)
-        for arch, loss in (random_network(rated, draws) for _ in range(_DRAWN))
-    ]
+    draws = np.random.default_rng(seed)
+    drawn = (random_network(problem.rated, draws) for _ in range(_DRAWN))
+    return [(int(problem.costs_of(arch).macs), loss) for arch, loss in drawn]
 
 
 def random_network(rated: Sequence[Sequence[RatedCell]], draws: np.random.Generator) -> tuple[DnaArch, float]:
@@ -323,12 +251,6 @@ def random_network(rated: Sequence[Sequence[RatedCell]], draws: np.random.Genera
     paths = [int(draws.integers(stage[cell].cell.num_paths)) for stage, cell in zip(rated, cells, strict=True)]
     loss = sum(float(stage[cell].losses[path]) for stage, cell, path in zip(rated, cells, paths, strict=True))
     return arch_of(Found(tuple(zip(cells, paths, strict=True)), loss, ()), rated), loss
-
-
-def _asked(budget: Budget) -> str:
-    named = {name: getattr(budget, name) for name in ("macs", "official_macs", "num_params", "seconds")}
-    asked = [f"{name.replace('_', ' ')} <= {value:,}" for name, value in named.items() if value is not None]
-    return ", ".join(asked) or "no bound"
 
 
 def _report(result: Mapping[str, Any], folder: Path) -> None:

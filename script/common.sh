@@ -199,6 +199,32 @@ run_step() {
     "$PY" -m "$METHOD" "$@"
 }
 
+# The supernet of dna on a dataset, with FLAGS; with our preset its teacher first where there is none.
+train_supernet() {
+    local data=$1 folder
+    if ! has_flag config && ! has_flag teacher.file && ! has_flag teacher.model; then
+        folder=$(lookup folder dna train-teacher "$data")
+        if [[ ! -f $folder/result.json ]]; then
+            say "no teacher of $data yet ($folder): training it first"
+            shared_flags
+            run_step train-teacher --data "$data" ${SHARED[@]+"${SHARED[@]}"}
+        fi
+    fi
+    run_step meta-train --data "$data" ${FLAGS[@]+"${FLAGS[@]}"}
+}
+
+# The same before a step that needs it, with those flags of that step that all steps share.
+need_supernet() {
+    local folder
+    folder=$(lookup folder dna meta-train "$1")
+    if [[ ! -f $folder/result.json ]]; then
+        say "no supernet of $1 yet ($folder): training it first"
+        shared_flags
+        local FLAGS=(${SHARED[@]+"${SHARED[@]}"})
+        train_supernet "$1"
+    fi
+}
+
 # What lookup.py knows of datasets, in the data root that FLAGS name.
 lookup() {
     local flag root=() next=

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Meta-train a method's models.
-USAGE='usage: bash script/run_meta_train.sh [GPU] [METHOD] [flags]
+USAGE='usage: bash script/run_meta_train.sh [GPU] [METHOD] [DATASET] [flags]
 
 dass: meta-trains the predictor on the database that comes with the repository, or on another one (--database DIR).
 metad2a: meta-trains the generator and then the predictor, or one of them (--model), on the database of the default
 sources, which is collected first where it is not there, or on another one (--database FILE).
+dna: trains the supernet on a dataset, with the preset its teacher first where there is none.
 
   GPU     cpu, auto (the first GPU, the CPU where there is none; the default) or the number of a GPU
-  METHOD  dass (default) or metad2a
+  METHOD  dass (default), metad2a or dna
+  DATASET dna only: a name or a folder of class folders; CIFAR-10 where none is given
   flags   all that begins with --, or stands behind a --, goes to the step: python -m METHOD meta-train --help lists
           them. The preset is configs/METHOD/cpu.yaml; --config configs/METHOD/paper.yaml takes the published settings'
 # shellcheck source-path=SCRIPTDIR source=common.sh
@@ -16,8 +18,14 @@ source "$(dirname -- "$0")/common.sh"
 split_arguments "$@"
 take_optional_gpu
 take_method meta_train
+DATASET=cifar10
+if [[ $METHOD == dna ]] && next_word; then DATASET=$WORD; fi
 no_more_words
 find_python
+if [[ $METHOD == dna ]]; then
+    train_supernet "$DATASET"
+    exit
+fi
 if [[ $METHOD != metad2a ]]; then
     run_step meta-train ${FLAGS[@]+"${FLAGS[@]}"}
     exit

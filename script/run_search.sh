@@ -6,12 +6,15 @@ dass: ranks students of each dataset with a meta-trained predictor; a missing te
 metad2a: generates NAS-Bench-201 cells for each dataset and ranks them. Neither trains a candidate.
 mfkd: trains a few MobileNetV2 networks cheaply, distilled from a teacher, and fewer of them fully, as a Gaussian process
 proposes them; a missing teacher is trained first.
+dna: rates the blocks of the supernet of each dataset, which is trained first where there is none, and finds the best
+network within --budget.macs, --budget.num-params, ...
 
   GPU      cpu, auto (the first GPU, the CPU where there is none; the default) or the number of a GPU
-  METHOD   dass (default), metad2a or mfkd
+  METHOD   dass (default), dna, metad2a or mfkd
   DATASET  names (digits, cub, ...) or folders of class folders; none: those of the published ones (dass: cub, dtd,
-           quickdraw, stanford_cars; metad2a: cifar10, cifar100, mnist, svhn, aircraft, pets; mfkd: cifar10, cifar100)
-           that are in the data root (--data-root, NAS_DATA or ./dataset), or digits where none is
+           quickdraw, stanford_cars; dna: that of the preset, CIFAR-10; metad2a: cifar10, cifar100, mnist, svhn,
+           aircraft, pets; mfkd: cifar10, cifar100) that are in the data root (--data-root, NAS_DATA or ./dataset), or
+           digits where none is
   flags    all that begins with --, or stands behind a --, goes to the step: python -m METHOD search --help lists them.
            The preset is configs/METHOD/cpu.yaml; --config configs/METHOD/paper.yaml takes the published settings, and
            needs models that were meta-trained with them (dass: --predictor FILE, metad2a: --pair DIR)'
@@ -23,6 +26,7 @@ take_optional_gpu
 METHOD=dass
 if [[ ${WORDS[0]:-} != */* ]]; then take_method search; fi # a path in its place is a dataset
 find_python
+if ((${#WORDS[@]} == 0)) && [[ $METHOD == dna ]]; then WORDS=(cifar10); fi
 if ((${#WORDS[@]} == 0)); then
     present=$(lookup present "$METHOD")
     for dataset in ${present:-digits}; do WORDS+=("$dataset"); done
@@ -32,5 +36,6 @@ if ((${#WORDS[@]} > 1)) && has_flag out; then
     misuse "--out is the folder of one search, and these are ${#WORDS[@]}: ${WORDS[*]}"
 fi
 for dataset in "${WORDS[@]}"; do
+    if [[ $METHOD == dna ]] && ! has_flag ratings; then need_supernet "$dataset"; fi
     run_step search --data "$dataset" ${FLAGS[@]+"${FLAGS[@]}"}
 done

@@ -37,3 +37,15 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     toy = Toy.make(tmp_path_factory.mktemp("networks"), "mfkd")
     toy.do("search", "--data", "images/own")
     return toy
+
+
+@pytest.fixture(scope="session")
+def blocks(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """The same for dna: a folder in which `train-teacher`, `meta-train` and `search`, which rates, were run.
+
+    Their run folders are the default ones.
+    """
+    toy = Toy.make(tmp_path_factory.mktemp("blocks"), "dna")
+    for step in ("train-teacher", "meta-train", "search"):
+        toy.do(step, "--data", "images/own")
+    return toy

@@ -22,6 +22,8 @@ from common.experiment.commands import main
 from common.experiment.files import read_json
 from dass.__main__ import STEPS as DASS_STEPS
 from dass.official_flags import translate as translate_dass
+from dna.__main__ import STEPS as DNA_STEPS
+from dna.__main__ import name_first
 from metad2a.__main__ import STEPS as METAD2A_STEPS
 from metad2a.official_flags import translate as translate_metad2a
 from mfkd.__main__ import STEPS as MFKD_STEPS
@@ -147,10 +149,39 @@ correlate:
   num_networks: 4
   seeds: [0, 1]
 """
+DNA_PRESET = """
+train-teacher:
+  resolution: 16
+  model: dna_teacher
+  recipe: {loss: ce, epochs: 3, epoch_images: 256, batch_size: 32, learning_rate: 0.1, validate_every: 3, flip: "no",
+           channels_last: true}
+meta-train:
+  resolution: 16
+  space: &space
+    skeleton: &skeleton {stem_width: 16, stem_stride: 2, first_width: 8, strides: [1, 2, 1, 1, 2, 1], head_width: 32}
+    cells: [1x8, 1x8+2x8, 1x16, 1x16, 1x16, 1x16]
+  teacher: &teacher {model: dna_teacher, pretrained: false}
+  distill: {schedule: joint, epochs: 4, epoch_images: 128, batch_size: 32, flip: "no", validate_every: 2}
+  hold_out: 60
+search: {resolution: 16, space: *space, top_k: 2}
+retrain:
+  resolution: 16
+  skeleton: *skeleton
+  teacher: *teacher
+  recipe: &recipe
+    {loss: ce, epochs: 6, epoch_images: 256, batch_size: 16, optimizer: sgd, schedule: cosine, warmup_epochs: 0,
+     learning_rate: 0.1, ema_decay: null, validate_every: 3, flip: "no", channels_last: true}
+  drop_rate: 0.0
+  drop_path_rate: 0.0
+  seeds: [1, 2]
+evaluate: {resolution: 16, space: *space, recipe: *recipe, drop_rate: 0.0, drop_path_rate: 0.0, num_equal: 2,
+           tolerance: 0.3, num_spread: 1, seeds: [1, 2]}
+"""
 PROGRAMS = {
     "dass": (DASS_STEPS, translate_dass, PRESET),
     "metad2a": (METAD2A_STEPS, translate_metad2a, METAD2A_PRESET),
     "mfkd": (MFKD_STEPS, name_file, MFKD_PRESET),
+    "dna": (DNA_STEPS, name_first, DNA_PRESET),
 }
 """Method -> its steps, its released flags, and a preset of the smallest sizes."""
 _LOG_LINE = re.compile(r"\d\d:\d\d:\d\d (INFO|WARNING|ERROR) ")
