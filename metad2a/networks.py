@@ -10,7 +10,7 @@ from torch import nn
 
 from common.spaces.nasbench201 import Cell
 from common.store.weights import load_weights, save_weights
-from metad2a.artifacts import space_of
+from metad2a.spaces import space_of
 
 _KIND = "metad2a-network"
 

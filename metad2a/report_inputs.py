@@ -40,15 +40,17 @@ class MetaTrainFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CellFacts:
-    """One cell."""
+class ArchFacts:
+    """One architecture."""
 
     text: str
-    edges: Sequence[tuple[int, int, str]]
-    """(source, target, operation)."""
+    edges: Sequence[tuple[int, int, str]] = ()
+    """(source, target, operation) of a cell."""
+    stages: Sequence[Sequence[tuple[int, int]]] = ()
+    """(kernel, expansion) of the blocks of a MobileNetV3 network."""
     num_params: int
     macs: int
-    is_connected: bool
+    is_connected: bool = True
     """Whether its output depends on its input."""
     score: float | None = None
     index: int | None = None
@@ -63,10 +65,15 @@ class SearchFacts:
 
     dataset: DatasetFacts
     scores: Tensor
-    """(M,) of the generated cells."""
-    num_params: Sequence[int]
+    """(M,) of the generated architectures."""
+    costs: Sequence[int]
     """M numbers."""
-    cells: Sequence[CellFacts]
+    cost_label: str = "parameters"
+    bound: int | None = None
+    """Largest cost that was allowed."""
+    word: str = "cells"
+    """What the architectures are called."""
+    cells: Sequence[ArchFacts]
     """The chosen ones, best first."""
     chosen: Sequence[int]
     """Their places among the M."""
@@ -122,7 +129,7 @@ class TrainedCell:
     """A cell with its trainings."""
 
     name: str
-    cell: CellFacts
+    cell: ArchFacts
     runs: Sequence[RunFacts]
 
 

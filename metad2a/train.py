@@ -29,7 +29,7 @@ from common.report.facts import PredictionFacts, RunFacts, commands_of, dataset_
 from common.spaces.nasbench201 import Cell, NasBench201Space
 from common.spaces.nasbench201_classes import is_connected
 from common.spaces.sampling import sample_distinct
-from metad2a.facts import cell_facts
+from metad2a.facts import arch_facts
 from metad2a.networks import TrainedNetwork, load_network, save_network
 from metad2a.recipes import CELL_RECIPE
 from metad2a.report import train_page
@@ -215,13 +215,13 @@ def _finish(cfg: TrainConfig, task: Task, run: Run, *, chosen: Cell, random: Seq
             run.log(int(point["step"]), {"valid_accuracy": point["accuracy"]}, split=f"seed{seed}")
     ours = TrainedCell(
         name="chosen",
-        cell=cell_facts(chosen, cfg.space, task.num_classes, resolution=task.resolution),
+        cell=arch_facts(chosen, cfg.space, task.num_classes, resolution=task.resolution),
         runs=[_run_of(seed, network) for seed, network in networks.items()],
     )
     others = [
         TrainedCell(
             name=f"random {place}",
-            cell=cell_facts(cell, cfg.space, task.num_classes, resolution=task.resolution),
+            cell=arch_facts(cell, cfg.space, task.num_classes, resolution=task.resolution),
             runs=[_run_of(cfg.seeds[0], load_network(run.folder / _file(_random_name(place), cfg.seeds[0])))],
         )
         for place, cell in enumerate(random, start=1)

@@ -12,7 +12,7 @@ from common.report.facts import DatasetFacts, PredictionFacts, RunFacts
 from metad2a.benchmark import RankedAccuracies
 from metad2a.report import evaluate_page, meta_train_page, search_page, train_page
 from metad2a.report_inputs import (
-    CellFacts,
+    ArchFacts,
     EvaluateFacts,
     MetaTrainFacts,
     MethodFacts,
@@ -24,7 +24,7 @@ from metad2a.report_inputs import (
 
 EVIL = "<script>"
 EDGES = ((0, 1, "nor_conv_3x3"), (0, 2, "none"), (1, 2, "skip_connect"), (0, 3, "avg_pool_3x3"), (1, 3, "none"))
-CELL = CellFacts(
+CELL = ArchFacts(
     text="|nor_conv_3x3~0|+|...|",
     edges=(*EDGES, (2, 3, "nor_conv_1x1")),
     num_params=1_073_466,
@@ -90,7 +90,7 @@ def search_facts() -> SearchFacts:
     return SearchFacts(
         dataset=dataset(),
         scores=torch.linspace(3.0614, 1, 40),
-        num_params=list(range(1_000_000, 1_000_040)),
+        costs=list(range(1_000_000, 1_000_040)),
         cells=[CELL, replace(CELL, score=2.9, accuracy=0.9, index=7)],
         chosen=[0, 3],
         measures={
