@@ -104,8 +104,8 @@ def _source(cfg: CollectSubnetsConfig, stored: StoredSupernet) -> tuple[str, int
     names = tuple(source.class_names[label] for label in plan.classes)
     if names != stored.class_names:
         raise UsageError(
-            f"{data} has {len(names)} classes, and not the {len(stored.class_names)} that {cfg.supernet} was trained on: "
-            f"give its own set ({', '.join(stored.sources)}) with --data"
+            f"{data} has {len(names)} classes, and not the {len(stored.class_names)} that {cfg.supernet} was trained "
+            f"on: give its own set ({', '.join(stored.sources)}) with --data"
         )
     return (data if ":" in plan.id else plan.id), len(names)
 
@@ -176,8 +176,8 @@ def _summary(database: MetaDatabase) -> dict[str, Any]:
 
 def _report(result: Mapping[str, Any], folder: Path) -> None:
     print(
-        f"{result['num_tasks']} tasks to learn from and {result['num_valid_tasks']} that select, {result['num_labels']:,} "
-        f"labels, mean {100 * result['mean']:.2f} %; standard deviation between tasks "
+        f"{result['num_tasks']} tasks to learn from and {result['num_valid_tasks']} that select, "
+        f"{result['num_labels']:,} labels, mean {100 * result['mean']:.2f} %; standard deviation between tasks "
         f"{100 * result['std_of_task_means']:.2f}, inside one {100 * result['std_inside_tasks']:.2f}"
     )
     file = folder / FILE_NAME

@@ -43,6 +43,8 @@ _WITHOUT_EFFECT = {
 _FIXED = {"graph_data_name": "nasbench201", "nvt": "7"}
 """Flags that say which space; there is one here."""
 _EVERYTHING = "all"
+_CELLS, _NETWORKS = "nasbench201", "mobilenetv3"
+_HAS_NO_SPACE = ("collect", "train", "evaluate")
 
 
 def step_of(arguments: Sequence[str]) -> list[str]:
@@ -53,6 +55,11 @@ def step_of(arguments: Sequence[str]) -> list[str]:
     if not arguments or not arguments[0].startswith("--") or arguments[0] == "--help":
         return list(arguments)
     return ["search" if "--test" in arguments else "meta-train", *arguments]
+
+
+def is_of_networks(arguments: Sequence[str]) -> bool:
+    """Whether a command line says `--space mobilenetv3`."""
+    return ("--space", [_NETWORKS]) in [(flag, values) for flag, values in flag_groups(arguments, {"space"})]
 
 
 def translate(step: str, arguments: Sequence[str]) -> list[str]:
@@ -69,7 +76,7 @@ def translate(step: str, arguments: Sequence[str]) -> list[str]:
         UsageError: a value that has no meaning here, or two released flags that are one here have different values.
     """
     renamed, inert = _RENAMED.get(step, {}), _WITHOUT_EFFECT.get(step, set())
-    groups = list(flag_groups(arguments, renamed.keys() | inert))
+    groups = list(flag_groups(arguments, renamed.keys() | inert | {"space"}))
     chosen = [values[0] for flag, values in groups if flag_name(flag) in ("model", "model_name") and values]
     model = chosen[-1] if chosen else "generator"
     translated: list[str] = []
@@ -78,6 +85,8 @@ def translate(step: str, arguments: Sequence[str]) -> list[str]:
     for flag, values in groups:
         name = flag_name(flag)
         _check(name, flag, values, is_ours=name not in renamed and name not in inert)
+        if name == "space" and values == [_CELLS] and step in _HAS_NO_SPACE:
+            continue  # these steps are of cells unless they are told otherwise
         if name in renamed:
             target = renamed[name].replace("MODEL", model)
             if given.setdefault(target, values) != values:

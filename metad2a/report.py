@@ -119,18 +119,18 @@ def evaluate_page(facts: EvaluateFacts) -> str:
 
 
 def train_page(facts: TrainFacts) -> str:
-    """Accuracy of the chosen cell over seeds, and of random cells beside it."""
+    """Accuracy of the chosen architecture over seeds, and of random ones beside it."""
     lead = (
-        f"The chosen cell reaches {accuracy_with_interval(facts)} after the last epoch, with "
-        f"{count(facts.chosen.cell.num_params)} parameters and {count(facts.chosen.cell.macs)} MACs."
+        f"The chosen architecture reaches {accuracy_with_interval(facts)} after the last epoch, with "
+        f"{count(facts.chosen.arch.num_params)} parameters and {count(facts.chosen.arch.macs)} MACs."
     )
     return page(
         f"Training: {facts.dataset.name}",
         lead,
         section("Accuracy", run_table(facts.chosen)),
         *random_parts(facts),
-        *curves_section({"chosen cell": facts.chosen.runs}),
-        arch_section("The cell", facts.chosen.cell),
+        *curves_section({"chosen": facts.chosen.runs}),
+        arch_section("The architecture", facts.chosen.arch),
         *predictions_section(facts.predictions, facts.dataset.class_names, "What the network says"),
         section("Settings", definitions({**dataset_definitions(facts.dataset), **facts.settings})),
         *commands_section(facts.commands),

@@ -125,21 +125,21 @@ class EvaluateFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainedCell:
-    """A cell with its trainings."""
+class TrainedArch:
+    """An architecture with its trainings."""
 
     name: str
-    cell: ArchFacts
+    arch: ArchFacts
     runs: Sequence[RunFacts]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainFacts:
-    """The training of the chosen cell, and of random cells beside it."""
+    """The training of the chosen architecture, and of random ones beside it."""
 
     dataset: DatasetFacts
-    chosen: TrainedCell
-    random: Sequence[TrainedCell]
+    chosen: TrainedArch
+    random: Sequence[TrainedArch]
     """Trained the same way from the first seed; may be empty."""
     interval: float | None
     """Half width of the 95 % interval of the mean final accuracy; None for one seed."""

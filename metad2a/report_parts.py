@@ -30,7 +30,7 @@ from metad2a.report_inputs import (
     MethodFacts,
     SearchFacts,
     SourceFacts,
-    TrainedCell,
+    TrainedArch,
     TrainFacts,
 )
 
@@ -244,7 +244,7 @@ def accuracy_with_interval(facts: TrainFacts) -> str:
     )
 
 
-def run_table(trained: TrainedCell) -> Fragment:
+def run_table(trained: TrainedArch) -> Fragment:
     """Every training of a cell."""
     rows = [
         [str(run.seed), percent(run.final_accuracy, 2), percent(run.best_accuracy, 2), percent(run.initial_accuracy, 2)]
@@ -256,30 +256,30 @@ def run_table(trained: TrainedCell) -> Fragment:
 
 
 def random_parts(facts: TrainFacts) -> list[Fragment]:
-    """The chosen cell among random ones that were trained the same way, if there are any."""
+    """The chosen architecture among random ones that were trained the same way, if there are any."""
     if not facts.random:
         return []
     first = facts.chosen.runs[0]
     pool = [other.runs[0].final_accuracy for other in facts.random]
     better = sum(value > first.final_accuracy for value in pool)
     text = (
-        f"With seed {first.seed} the chosen cell reaches {percent(first.final_accuracy, 2)}, place {better + 1} of "
-        f"{len(pool) + 1}; the random cells have {mean_and_std(pool)} on average, {percent(max(pool), 2)} at best."
+        f"With seed {first.seed} the chosen one reaches {percent(first.final_accuracy, 2)}, place {better + 1} of "
+        f"{len(pool) + 1}; the random ones have {mean_and_std(pool)} on average, {percent(max(pool), 2)} at best."
     )
     bars = {"last epoch": [first.final_accuracy * 100, *(value * 100 for value in pool)]}
     names = [facts.chosen.name, *(other.name for other in facts.random)]
     figure = plot(
         grouped_bars(names, bars, value_label="accuracy in percent"),
-        alt=f"Final accuracy of the chosen cell and of {len(pool)} random cells. {text}",
+        alt=f"Final accuracy of the chosen one and of {len(pool)} random ones. {text}",
         caption="All from the same seed, trained the same way.",
     )
     rows: list[list[str | Fragment]] = [
-        [cell.name, percent(cell.runs[0].final_accuracy, 2), count(cell.cell.num_params), code(cell.cell.text)]
-        for cell in (facts.chosen, *facts.random)
+        [each.name, percent(each.runs[0].final_accuracy, 2), count(each.arch.num_params), code(each.arch.text)]
+        for each in (facts.chosen, *facts.random)
     ]
-    columns = ["Cell", "Last epoch", "Parameters", "Architecture"]
-    listed = table(columns, rows, caption="Random cells trained the same way", words=(0, 3), marked=(0,))
-    return [section("Beside random cells", paragraph(text), figure, listed)]
+    columns = ["", "Last epoch", "Parameters", "Architecture"]
+    listed = table(columns, rows, caption="Random ones trained the same way", words=(0, 3), marked=(0,))
+    return [section("Beside random ones", paragraph(text), figure, listed)]
 
 
 def _percent(values: Sequence[float]) -> str:

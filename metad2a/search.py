@@ -224,36 +224,39 @@ def _finish(cfg: SearchConfig, pair: Pair, ranking: Ranking, run: Run, *, datase
         commands=commands_of("metad2a", "search", run.folder, _next(cfg, space.name)),
     )
     write_text(run.folder / "report.html", search_page(facts))
-    return run.finish(
-        {
-            "task": dataset.name,
-            "description": dataset.description,
-            "pair": str(pair.folder),
-            "sources": list(pair.sources),
-            "seen": pair.has_seen(dataset.name),
-            "space": space.name,
-            "resolution": side,
-            "max_params": cfg.max_params,
-            "max_macs": cfg.max_macs,
-            "measures": measures,
-            "chosen": [
-                {
-                    "arch": arch.text,
-                    "score": arch.score,
-                    "num_params": arch.num_params,
-                    "macs": arch.macs,
-                    "index": arch.index,
-                    "accuracy": arch.accuracy,
-                }
-                for arch in archs
-            ],
-            "candidates": [space.format(arch) for arch in ranking.archs],
-            "scores": ranking.scores.tolist(),
-            "table": None if known.judged is None else known.judged.as_dict(),
-            "table_note": known.note,
-            "seconds": ranking.seconds,
-        }
-    )
+    return run.finish(_result(cfg, pair, ranking, facts, known))
+
+
+def _result(cfg: SearchConfig, pair: Pair, ranking: Ranking, facts: SearchFacts, known: _Known) -> dict[str, Any]:
+    dataset, space = facts.dataset, pair.generator.space
+    return {
+        "task": dataset.name,
+        "description": dataset.description,
+        "pair": str(pair.folder),
+        "sources": list(pair.sources),
+        "seen": pair.has_seen(dataset.name),
+        "space": space.name,
+        "resolution": side_of(cfg, pair),
+        "max_params": cfg.max_params,
+        "max_macs": cfg.max_macs,
+        "measures": facts.measures,
+        "chosen": [
+            {
+                "arch": arch.text,
+                "score": arch.score,
+                "num_params": arch.num_params,
+                "macs": arch.macs,
+                "index": arch.index,
+                "accuracy": arch.accuracy,
+            }
+            for arch in facts.cells
+        ],
+        "candidates": [space.format(arch) for arch in ranking.archs],
+        "scores": ranking.scores.tolist(),
+        "table": None if known.judged is None else known.judged.as_dict(),
+        "table_note": known.note,
+        "seconds": ranking.seconds,
+    }
 
 
 def _cost(cost: Cost, is_cells: bool) -> int:

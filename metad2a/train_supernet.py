@@ -17,12 +17,14 @@ from common.experiment.files import write_text
 from common.experiment.names import slug
 from common.experiment.run import Run, open_run
 from common.experiment.seeds import derive_seed
+from common.features.extractors import EXTRACTORS, load_extractor
 from common.kd.learner import Outcome
 from common.kd.recipe import Recipe
 from common.report import Curve
 from common.report.facts import commands_of, dataset_facts, settings_of
 from common.spaces import MobileNetV3Space, MobileNetV3Supernet
 from common.supernet import Shrinking, StoredSupernet, save_supernet, train_supernet
+from metad2a.feature_teacher import fit_teacher
 from metad2a.recipes import SUPERNET_RECIPE
 from metad2a.subnet_report import SupernetFacts, supernet_page
 
@@ -41,6 +43,9 @@ class TrainSupernetConfig(StepConfig):
     """Widths and first stride."""
     recipe: Recipe = SUPERNET_RECIPE
     """The training."""
+    teacher: str = "none"
+    """A frozen extractor of 32 px images (`compact`) with a linear classifier fitted to the data, which the largest
+    network learns from by --recipe.loss kd; none: from labels alone."""
     shrinking: Shrinking = field(default_factory=Shrinking)
     """Which networks train in a step."""
     num_calibration: int = 2000
@@ -53,6 +58,12 @@ class TrainSupernetConfig(StepConfig):
         self.network.check_side(self.resolution)
         if self.num_calibration < 1:
             raise ValueError(f"num_calibration is {self.num_calibration}; it must be at least 1")
+        if self.teacher != "none" and self.teacher not in EXTRACTORS:
+            raise ValueError(f"teacher is {self.teacher!r}; known are none, {', '.join(EXTRACTORS)}")
+        if (self.teacher == "none") != (self.recipe.loss == "ce"):
+            raise ValueError(
+                f"teacher {self.teacher} with recipe.loss {self.recipe.loss}: none goes with ce, others with kd"
+            )
         if self.network.resolutions:
             raise ValueError("network.resolutions: a supernet is trained on images of one size")
 
@@ -80,12 +91,14 @@ def _train(cfg: TrainSupernetConfig, task: Task, run: Run) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(cfg.seed, "supernet"))
         supernet = MobileNetV3Supernet(cfg.network.plan, task.num_classes)
+    device = resolve_device(cfg.gpu)
     outcome = train_supernet(
         supernet,
         task,
         cfg.recipe,
         cfg.shrinking,
-        device=resolve_device(cfg.gpu),
+        device=device,
+        teacher=None if cfg.teacher == "none" else fit_teacher(load_extractor(cfg.teacher), task, device),
         seed=cfg.seed,
         checkpoint=run.checkpoint / "supernet.pt",
         log=lambda step, prefix, values: run.log(step, values),
@@ -93,7 +106,13 @@ def _train(cfg: TrainSupernetConfig, task: Task, run: Run) -> None:
         num_calibration=cfg.num_calibration,
     )
     result = _result(cfg, task, outcome)
-    notes = {"recipe": to_dict(cfg.recipe), "shrinking": to_dict(cfg.shrinking), "seed": cfg.seed, **result}
+    notes = {
+        "recipe": to_dict(cfg.recipe),
+        "teacher": cfg.teacher,
+        "shrinking": to_dict(cfg.shrinking),
+        "seed": cfg.seed,
+        **result,
+    }
     stored = StoredSupernet(
         supernet=supernet.cpu().eval(),
         class_names=task.class_names,

@@ -158,7 +158,7 @@ def test_the_pick_is_trained_as_its_files_say(cells: Toy, trained: Finished) -> 
     task = open_task(cells.folder / "images/own", resolution=16)
     for seed, name in zip(("1", "2"), result["weights"], strict=True):
         network = load_network(folder / name)
-        assert network.cell == SPACE.parse(result["arch"])
+        assert network.arch == SPACE.parse(result["arch"])
         _, accuracy = measure(network.network, task, device=torch.device("cpu"))
         assert accuracy == pytest.approx(network.final_accuracy, abs=1e-6)
         assert network.final_accuracy == result["final_accuracy"]["seeds"][seed] > network.initial_accuracy + 0.2

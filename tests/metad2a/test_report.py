@@ -18,7 +18,7 @@ from metad2a.report_inputs import (
     MethodFacts,
     SearchFacts,
     SourceFacts,
-    TrainedCell,
+    TrainedArch,
     TrainFacts,
 )
 
@@ -221,8 +221,8 @@ def run(seed: int, final: float) -> RunFacts:
 def train_facts() -> TrainFacts:
     return TrainFacts(
         dataset=dataset(),
-        chosen=TrainedCell(name="chosen", cell=CELL, runs=[run(777, 0.8), run(888, 0.9)]),
-        random=[TrainedCell(name=f"random {i}", cell=CELL, runs=[run(777, 0.6 + i / 10)]) for i in (1, 3)],
+        chosen=TrainedArch(name="chosen", arch=CELL, runs=[run(777, 0.8), run(888, 0.9)]),
+        random=[TrainedArch(name=f"random {i}", arch=CELL, runs=[run(777, 0.6 + i / 10)]) for i in (1, 3)],
         interval=0.0123,
         predictions=PredictionFacts(
             images=dataset().images[:2],  # type: ignore[index]
@@ -243,7 +243,7 @@ def test_a_training_page_gives_the_last_epochs_with_their_interval_and_the_place
 def test_a_training_page_of_one_seed_and_no_random_cell_is_shorter() -> None:
     facts = replace(
         train_facts(),
-        chosen=TrainedCell(name="chosen", cell=CELL, runs=[run(777, 0.8)]),
+        chosen=TrainedArch(name="chosen", arch=CELL, runs=[run(777, 0.8)]),
         random=[],
         interval=None,
         predictions=None,
