@@ -1,6 +1,7 @@
 """`python -m metad2a STEP`: the commands of MetaD2A; command lines of the released code run here too."""
 
 import sys
+from collections.abc import Mapping, Sequence
 
 from common.experiment.commands import Step, main
 from metad2a.collect import CollectConfig, collect
@@ -34,7 +35,12 @@ NETWORK_STEPS = STEPS | {
 }
 """With `--space mobilenetv3`."""
 
+
+def steps_for(arguments: Sequence[str]) -> Mapping[str, Step]:
+    """The steps on the architectures that a command line speaks of."""
+    return NETWORK_STEPS if is_of_networks(arguments) else STEPS
+
+
 if __name__ == "__main__":
-    arguments = step_of(sys.argv[1:])
-    steps = NETWORK_STEPS if is_of_networks(arguments) else STEPS
-    sys.exit(main("metad2a", steps, arguments, aliases=translate))
+    words = step_of(sys.argv[1:])
+    sys.exit(main("metad2a", steps_for(words), words, aliases=translate))

@@ -103,6 +103,8 @@ def evaluate_subnets(cfg: EvaluateSubnetsConfig) -> None:
     space, side = inherited_space(cfg.supernet, cfg.resolution)
     task = open_task(cfg.data, resolution=side, data_root=cfg.data_root, seed=cfg.seed)
     pair = choose_pair(cfg.pair, task.id, "mobilenetv3")
+    for max_macs in cfg.max_macs:  # an impossible one is refused before the folder is taken
+        bounded(space, task.num_classes, side, max_params=None, max_macs=max_macs)
     folder = cfg.out or Path("exp/metad2a/evaluate") / slug(f"mobilenetv3-{task.id}")
     with open_run(folder, program="metad2a", step="evaluate", config=cfg, products=["cell-*.safetensors"]) as run:
         if run.result is None:

@@ -19,6 +19,7 @@ from common.report.facts import commands_of, read_curves, settings_of
 from metad2a.artifacts import Artifact, save_artifact
 from metad2a.database import MetaDatabase, load_database
 from metad2a.draws import Features, TaskDraws, open_sets
+from metad2a.facts import RESOLUTION
 from metad2a.generator import GeneratorSizes, new_generator
 from metad2a.learners import GeneratorLearner, GeneratorLearning, PredictorLearner, PredictorLearning
 from metad2a.meta_training import meta_train
@@ -141,6 +142,7 @@ def _train(cfg: MetaTrainConfig, database: MetaDatabase, run: Run) -> None:
             "seed": cfg.seed,
             "learning": to_dict(cfg.learning),
             "labels": database.meta.get("labels", "unknown"),
+            "resolution": database.meta.get("resolution", RESOLUTION),
             **result,
         },
     )

@@ -114,7 +114,9 @@ def search_folder(task: str, space: SpaceName = "nasbench201") -> Path:
 
 def side_of(cfg: SearchConfig, pair: Pair) -> int:
     """Side of the images that costs are of."""
-    return cfg.resolution or int(pair.predictor.notes.get("resolution", RESOLUTION))
+    if cfg.resolution is not None or pair.generator.view.name == "nasbench201":
+        return cfg.resolution or RESOLUTION
+    return int(pair.predictor.notes.get("resolution", RESOLUTION))
 
 
 def _bounds(cfg: SearchConfig, pair: Pair, num_classes: int) -> Callable[[Any], bool] | None:

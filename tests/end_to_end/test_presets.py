@@ -23,7 +23,8 @@ WHERE_NOT_HOW = {field.name for field in dataclasses.fields(StepConfig)} - {"see
 
 
 def steps_of(file: Path) -> Mapping[str, Step]:
-    steps: Mapping[str, Step] = importlib.import_module(f"{file.parent.name}.__main__").STEPS
+    module = importlib.import_module(f"{file.parent.name}.__main__")
+    steps: Mapping[str, Step] = module.NETWORK_STEPS if file.stem.startswith("mobilenetv3") else module.STEPS
     return steps
 
 
@@ -58,7 +59,11 @@ def keys_of(section: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 def test_every_method_ships_both_presets() -> None:
     methods = {file.parent.name for file in ROOT.glob("*/__main__.py")} - {"mfkd"}  # its presets are pipeline files
-    assert {(file.parent.name, file.stem) for file in FILES} == {(m, p) for m in methods for p in ("cpu", "paper")}
+    presets = {(m, p) for m in methods for p in ("cpu", "paper")}
+    assert {(file.parent.name, file.stem) for file in FILES} == presets | {
+        ("metad2a", "mobilenetv3_cpu"),
+        ("metad2a", "mobilenetv3_paper"),
+    }
 
 
 @pytest.mark.parametrize(("file", "step"), sections())

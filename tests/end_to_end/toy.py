@@ -22,7 +22,7 @@ from common.experiment.commands import main
 from common.experiment.files import read_json
 from dass.__main__ import STEPS as DASS_STEPS
 from dass.official_flags import translate as translate_dass
-from metad2a.__main__ import STEPS as METAD2A_STEPS
+from metad2a.__main__ import steps_for as metad2a_steps
 from metad2a.official_flags import translate as translate_metad2a
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,10 +97,10 @@ train:
 evaluate: {features: *features, generation: *generation, seeds: [0, 1]}
 """
 PROGRAMS = {
-    "dass": (DASS_STEPS, translate_dass, PRESET),
-    "metad2a": (METAD2A_STEPS, translate_metad2a, METAD2A_PRESET),
+    "dass": (lambda line: DASS_STEPS, translate_dass, PRESET),
+    "metad2a": (metad2a_steps, translate_metad2a, METAD2A_PRESET),
 }
-"""Method -> its steps, its released flags, and a preset of the smallest sizes."""
+"""Method -> its steps for a command line, its released flags, and a preset of the smallest sizes."""
 _LOG_LINE = re.compile(r"\d\d:\d\d:\d\d (INFO|WARNING|ERROR) ")
 
 
@@ -145,10 +145,11 @@ class Toy:
 
     def run(self, step: str, *argv: object, preset: bool = True) -> Finished:
         """Runs a command in this process, as `python -m` would."""
-        steps, translate, _ = PROGRAMS[self.program]
+        steps_for, translate, _ = PROGRAMS[self.program]
+        line = arguments(step, *argv, preset=preset)
         out, err = io.StringIO(), io.StringIO()
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main(self.program, steps, arguments(step, *argv, preset=preset), aliases=translate)
+            code = main(self.program, steps_for(line), line, aliases=translate)
         return Finished(code, out.getvalue(), err.getvalue())
 
     def do(self, step: str, *argv: object) -> Finished:
