@@ -102,7 +102,8 @@ def _source(cfg: CollectSubnetsConfig, stored: StoredSupernet) -> tuple[str, int
     data = cfg.data or stored.sources[0]
     source, plan = plan_task(data, data_root=cfg.data_root, seed=cfg.seed)
     names = tuple(source.class_names[label] for label in plan.classes)
-    if names != stored.class_names:
+    is_official = stored.notes.get("origin") == "official"  # its file does not name its classes
+    if names != stored.class_names and not (is_official and len(names) == len(stored.class_names)):
         raise UsageError(
             f"{data} has {len(names)} classes, and not the {len(stored.class_names)} that {cfg.supernet} was trained "
             f"on: give its own set ({', '.join(stored.sources)}) with --data"

@@ -4,13 +4,13 @@ Source: Cai et al., ICLR 2020, released code (names and shapes of the weights on
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.spaces.mobilenet_v3_plan import MobileNetV3Plan
 from common.spaces.mobilenet_v3_supernet import MobileNetV3Supernet
@@ -150,6 +150,26 @@ def official_supernet(state: Mapping[str, Any], where: str) -> MobileNetV3Supern
     except RuntimeError as error:
         raise ValueError(f"{where} does not map onto our supernet: {' '.join(str(error).split())[:300]}") from error
     return supernet.eval()
+
+
+@torch.no_grad()
+def fold_normalisation(supernet: MobileNetV3Supernet, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Let a supernet that was trained on (x - mean) / std take what all networks here take: x scaled to [-1, 1].
+
+    The first convolution and its statistics are changed. Outputs are the same but for the frame of one pixel, where the
+    zeros around an image stand for another colour than before.
+
+    Args:
+        supernet: changed in place.
+        mean: (3,) of pixels in [0, 1].
+        std: (3,).
+    """
+    conv, norm = cast(nn.Conv2d, supernet.first_conv[0]), cast(nn.BatchNorm2d, supernet.first_conv[1])
+    shift, scale = torch.tensor(mean), torch.tensor(std)
+    assert norm.running_mean is not None
+    # (x - mean) / std = (0.5 / std) u + (0.5 - mean) / std for u = 2 x - 1: the second part is constant
+    norm.running_mean -= (conv.weight.sum((2, 3)) * ((0.5 - shift) / scale)).sum(1)
+    conv.weight *= (0.5 / scale)[:, None, None]
 
 
 def _plain(name: str) -> str:

@@ -6,7 +6,13 @@ from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3
 
 from common.spaces import MobileNetV3Plan
 from common.store.weights import save_weights
-from common.supernet import StoredSupernet, load_supernet, read_official_supernet, save_supernet
+from common.supernet import (
+    StoredSupernet,
+    fold_normalisation,
+    load_supernet,
+    read_official_supernet,
+    save_supernet,
+)
 from common.supernet.files import official_supernet
 
 
@@ -97,3 +103,15 @@ def test_what_is_no_released_supernet_is_named(make_supernet, tmp_path):
     state["blocks.3.conv.point_linear.conv.conv.weight"] = torch.zeros(1, 1, 1, 1)
     with pytest.raises(ValueError, match="size mismatch"):
         official_supernet(state, "x")
+
+
+def test_a_folded_normalisation_leaves_the_inner_pixels_as_they_were(make_supernet):
+    supernet = make_supernet().eval()
+    norm = supernet.first_conv[1]
+    norm.running_mean.normal_(), norm.running_var.uniform_(0.5, 2)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    pixels = torch.rand(2, 3, 12, 12)
+    before = supernet.first_conv((pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None])
+    fold_normalisation(supernet, mean, std)
+    after = supernet.first_conv(2 * pixels - 1)
+    assert torch.allclose(before[..., 1:-1, 1:-1], after[..., 1:-1, 1:-1], atol=1e-5)
