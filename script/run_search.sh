@@ -3,7 +3,8 @@
 USAGE='usage: bash script/run_search.sh [GPU] [METHOD] [DATASET ...] [flags]
 
 dass: ranks students of each dataset with a meta-trained predictor; a missing teacher is trained first.
-metad2a: generates NAS-Bench-201 cells for each dataset and ranks them. Neither trains a candidate.
+metad2a: generates NAS-Bench-201 cells, or with --space mobilenetv3 networks, for each dataset and ranks them.
+Neither trains a candidate.
 
   GPU      cpu, auto (the first GPU, the CPU where there is none; the default) or the number of a GPU
   METHOD   dass (default) or metad2a
