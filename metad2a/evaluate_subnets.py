@@ -25,7 +25,7 @@ from common.spaces import MobileNetV3Arch, MobileNetV3Space
 from metad2a.artifacts import Pair
 from metad2a.draws import Features, open_features
 from metad2a.facts import pair_card
-from metad2a.finetune import inherited_space, random_networks
+from metad2a.finetune import inherited_space, random_networks, warn_if_seen
 from metad2a.generation import Generation
 from metad2a.pairs import check_extractor, choose_pair
 from metad2a.ranking import draw_to_score, rank
@@ -102,6 +102,7 @@ def evaluate_subnets(cfg: EvaluateSubnetsConfig) -> None:
     """
     space, side = inherited_space(cfg.supernet, cfg.resolution)
     task = open_task(cfg.data, resolution=side, data_root=cfg.data_root, seed=cfg.seed)
+    warn_if_seen(cfg.supernet, task.id)
     pair = choose_pair(cfg.pair, task.id, "mobilenetv3")
     for max_macs in cfg.max_macs:  # an impossible one is refused before the folder is taken
         bounded(space, task.num_classes, side, max_params=None, max_macs=max_macs)

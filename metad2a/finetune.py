@@ -3,6 +3,7 @@
 Source: Lee et al., ICLR 2021, released code (MetaD2A_mobilenetV3/evaluation).
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,8 @@ from metad2a.shipped import SHIPPED_SUPERNET
 from metad2a.spaces import bounded
 from metad2a.training import InheritedWeights
 from metad2a.training_step import Plan, TrainStepConfig, found_arch, run_training
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,7 @@ def finetune(cfg: FinetuneConfig) -> None:
     """
     space, side = inherited_space(cfg.supernet, cfg.resolution)
     task = open_task(cfg.data, resolution=side, data_root=cfg.data_root, seed=cfg.seed)
+    warn_if_seen(cfg.supernet, task.id)
     chosen = space.parse(cfg.arch or found_arch(task.id, cfg.data, "mobilenetv3"))
     accept = bounded(space, task.num_classes, side, max_params=None, max_macs=cfg.max_macs)
     if not accept(chosen):
@@ -84,6 +88,13 @@ def inherited_space(supernet: Path, resolution: int | None) -> tuple[MobileNetV3
     plan = stored.supernet.plan
     space = MobileNetV3Space(width_mult=plan.width_mult, first_stride=plan.first_stride)
     return space, space.check_side(resolution or stored.resolution)
+
+
+def warn_if_seen(supernet: Path, task: str) -> None:
+    """Say so where the inherited weights were trained on the dataset's own images."""
+    stored = load_supernet(supernet)
+    if stored.has_seen(task):
+        _LOG.warning("%s was trained on %s: its weights know this dataset already", supernet, ", ".join(stored.sources))
 
 
 def random_networks(
