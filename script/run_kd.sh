@@ -2,9 +2,9 @@
 # Train the network that the search chose.
 USAGE='usage: bash script/run_kd.sh GPU DATASET [METHOD] [flags]
 
-dass: distils the best student of the search on the dataset from its teacher; metad2a: trains the best cell; mfkd:
-distils the network that was found; dna: trains it anew. From several seeds. Searches first where no search was done yet
-and no --arch is given.
+dass: distils the best student of the search on the dataset from its teacher; metad2a: trains the best cell, or with
+--space mobilenetv3 fine-tunes the best network; mfkd: distils the network that was found; dna: trains it anew. From
+several seeds. Searches first where no search was done yet and no --arch is given.
 
   GPU      cpu, auto (the first GPU, the CPU where there is none) or the number of a GPU
   DATASET  a name (digits, cub, ...) or a folder of class folders
@@ -26,7 +26,7 @@ for STEP in distill train retrain finetune; do
     if [[ -f $ROOT/$METHOD/$STEP.py ]]; then break; fi
 done
 if ! has_flag arch; then
-    folder=$(lookup folder "$METHOD" search "$DATASET")
+    folder=$(lookup folder "$METHOD" search "$DATASET" "$(space_of ${FLAGS[@]+"${FLAGS[@]}"})")
     if [[ ! -f $folder/result.json ]]; then
         say "no search on $DATASET yet ($folder): searching first"
         shared_flags

@@ -30,7 +30,11 @@ if [[ $METHOD != metad2a ]]; then
     run_step meta-train ${FLAGS[@]+"${FLAGS[@]}"}
     exit
 fi
-if ! has_flag database && [[ ! -f exp/metad2a/collect/cifar100-tiny_imagenet/database.safetensors ]]; then
+case $(space_of ${FLAGS[@]+"${FLAGS[@]}"}) in
+    mobilenetv3) sources=mobilenetv3-tiny_imagenet ;;
+    *) sources=cifar100-tiny_imagenet ;;
+esac
+if ! has_flag database && [[ ! -f exp/metad2a/collect/$sources/database.safetensors ]]; then
     say "no database of the default sources yet: collecting first"
     shared_flags
     run_step collect ${SHARED[@]+"${SHARED[@]}"}

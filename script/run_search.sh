@@ -3,7 +3,8 @@
 USAGE='usage: bash script/run_search.sh [GPU] [METHOD] [DATASET ...] [flags]
 
 dass: ranks students of each dataset with a meta-trained predictor; a missing teacher is trained first.
-metad2a: generates NAS-Bench-201 cells for each dataset and ranks them. Neither trains a candidate.
+metad2a: generates NAS-Bench-201 cells, or with --space mobilenetv3 networks, for each dataset and ranks them.
+Neither trains a candidate.
 mfkd: trains a few MobileNetV2 networks cheaply, distilled from a teacher, and fewer of them fully, as a Gaussian process
 proposes them; a missing teacher is trained first.
 dna: rates the blocks of the supernet of each dataset, which is trained first where there is none, and finds the best

@@ -23,7 +23,8 @@ WHERE_NOT_HOW = {field.name for field in dataclasses.fields(StepConfig)} - {"see
 
 
 def steps_of(file: Path) -> Mapping[str, Step]:
-    steps: Mapping[str, Step] = importlib.import_module(f"{file.parent.name}.__main__").STEPS
+    module = importlib.import_module(f"{file.parent.name}.__main__")
+    steps: Mapping[str, Step] = module.NETWORK_STEPS if file.stem.startswith("mobilenetv3") else module.STEPS
     return steps
 
 
@@ -58,7 +59,11 @@ def keys_of(section: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 def test_every_method_ships_both_presets() -> None:
     methods = {file.parent.name for file in ROOT.glob("*/__main__.py")}
-    assert {(file.parent.name, file.stem) for file in FILES} == {(m, p) for m in methods for p in ("cpu", "paper")}
+    presets = {(m, p) for m in methods for p in ("cpu", "paper")}
+    assert {(file.parent.name, file.stem) for file in FILES} == presets | {
+        ("metad2a", "mobilenetv3_cpu"),
+        ("metad2a", "mobilenetv3_paper"),
+    }
 
 
 @pytest.mark.parametrize(("file", "step"), sections())
@@ -138,6 +143,31 @@ def test_the_published_preset_of_metad2a_holds_the_published_numbers() -> None:
         assert (recipe.padding, recipe.flip) == (0, "no")
     assert (train.space.channels, train.space.cells_per_stage, train.resolution) == (16, 5, 32)
     assert train.seeds == (777, 888, 999)
+
+
+def test_the_published_preset_of_networks_holds_the_published_numbers() -> None:
+    file = ROOT / "configs/metad2a/mobilenetv3_paper.yaml"
+    collect, meta, search, train = (
+        parse(file, step, ["--config", str(file)]) for step in ("collect", "meta-train", "search", "train")
+    )
+    assert (collect.drawing.min_classes, collect.drawing.max_classes, collect.num_calibration) == (10, 990, 2000)
+    assert (meta.generator.hidden_dim, meta.generator.epochs, meta.generator.batch_size) == (56, 120, 1)
+    assert (meta.predictor.hidden_dim, meta.predictor.target, meta.seed, meta.num_sample) == (512, "accuracy", 333, 20)
+    assert (search.generation.num_generated, search.space, search.resolution) == (200, "mobilenetv3", 224)
+    recipe = train.recipe
+    assert (recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.momentum) == (150, 96, 0.01, 0.9)
+    assert (recipe.weight_decay, recipe.clip_norm, recipe.nesterov) == (4e-5, 5.0, False)
+
+
+def test_steps_of_the_cpu_preset_of_networks_agree() -> None:
+    file = ROOT / "configs/metad2a/mobilenetv3_cpu.yaml"
+    steps = ("train-supernet", "collect", "meta-train", "search", "train", "evaluate")
+    supernet, collect, meta, search, train, evaluate = (parse(file, step, ["--config", str(file)]) for step in steps)
+    assert meta.features == search.features == evaluate.features
+    assert (search.generation, train.seeds) == (evaluate.generation, evaluate.seeds)
+    assert train.recipe.learning_rate == evaluate.recipe.learning_rate
+    assert supernet.num_calibration == collect.num_calibration
+    assert meta.space == search.space == "mobilenetv3"
 
 
 def test_steps_of_the_cpu_preset_of_metad2a_see_datasets_alike() -> None:

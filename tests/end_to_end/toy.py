@@ -24,7 +24,7 @@ from dass.__main__ import STEPS as DASS_STEPS
 from dass.official_flags import translate as translate_dass
 from dna.__main__ import STEPS as DNA_STEPS
 from dna.__main__ import name_first
-from metad2a.__main__ import STEPS as METAD2A_STEPS
+from metad2a.__main__ import steps_for as metad2a_steps
 from metad2a.official_flags import translate as translate_metad2a
 from mfkd.__main__ import STEPS as MFKD_STEPS
 from mfkd.__main__ import name_file
@@ -178,12 +178,12 @@ evaluate: {resolution: 16, space: *space, recipe: *recipe, drop_rate: 0.0, drop_
            tolerance: 0.3, num_spread: 1, seeds: [1, 2]}
 """
 PROGRAMS = {
-    "dass": (DASS_STEPS, translate_dass, PRESET),
-    "metad2a": (METAD2A_STEPS, translate_metad2a, METAD2A_PRESET),
-    "mfkd": (MFKD_STEPS, name_file, MFKD_PRESET),
-    "dna": (DNA_STEPS, name_first, DNA_PRESET),
+    "dass": (lambda line: DASS_STEPS, translate_dass, PRESET),
+    "metad2a": (metad2a_steps, translate_metad2a, METAD2A_PRESET),
+    "mfkd": (lambda line: MFKD_STEPS, name_file, MFKD_PRESET),
+    "dna": (lambda line: DNA_STEPS, name_first, DNA_PRESET),
 }
-"""Method -> its steps, its released flags, and a preset of the smallest sizes."""
+"""Method -> its steps for a command line, its released flags, and a preset of the smallest sizes."""
 _LOG_LINE = re.compile(r"\d\d:\d\d:\d\d (INFO|WARNING|ERROR) ")
 
 
@@ -228,10 +228,11 @@ class Toy:
 
     def run(self, step: str, *argv: object, preset: bool = True) -> Finished:
         """Runs a command in this process, as `python -m` would."""
-        steps, translate, _ = PROGRAMS[self.program]
+        steps_for, translate, _ = PROGRAMS[self.program]
+        line = arguments(step, *argv, preset=preset)
         out, err = io.StringIO(), io.StringIO()
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main(self.program, steps, arguments(step, *argv, preset=preset), aliases=translate)
+            code = main(self.program, steps_for(line), line, aliases=translate)
         return Finished(code, out.getvalue(), err.getvalue())
 
     def do(self, step: str, *argv: object) -> Finished:
