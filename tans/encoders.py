@@ -1,6 +1,6 @@
 """Query encoder, model encoder and performance predictor: one linear layer each.
 
-Source: Jeong et al., NeurIPS 2021, released code (`retrieval/nets.py`), whose parameters have the same names and shapes.
+Source: Jeong et al., NeurIPS 2021, released code (`retrieval/nets.py`); parameters have the same names and shapes.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FLOOR = 1e-12
-"""Least norm that a vector is divided by; the released code has none for its outputs and gives NaN for a zero vector."""
+"""Least norm that a vector is divided by; the released code has none for its outputs: a zero vector gives NaN."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,8 @@ class SpaceSizes:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if min(self.topology_dim, self.functional_dim) < 0 or self.model_dim == 0:
             raise ValueError(
-                f"topology_dim {self.topology_dim} and functional_dim {self.functional_dim}: 0 or more each, and one of "
-                "them positive"
+                f"topology_dim {self.topology_dim} and functional_dim {self.functional_dim}: 0 or more each, and one "
+                "of them positive"
             )
 
     @property
@@ -152,7 +152,9 @@ class CrossModalSpace(nn.Module):
     feature_mean: Tensor
     feature_std: Tensor
 
-    def __init__(self, sizes: SpaceSizes, feature_mean: Tensor | None = None, feature_std: Tensor | None = None) -> None:
+    def __init__(
+        self, sizes: SpaceSizes, feature_mean: Tensor | None = None, feature_std: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.sizes = sizes
         self.query, self.model, self.predictor = QueryEncoder(sizes), ModelEncoder(sizes), PerformancePredictor(sizes)

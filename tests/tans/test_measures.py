@@ -23,9 +23,12 @@ def test_ranks_are_those_of_a_double_loop() -> None:
 
 def test_random_vectors_find_their_own_as_often_as_chance_says() -> None:
     torch.manual_seed(1)
-    ranks = torch.cat([
-        ranks_of(F.normalize(torch.randn(140, 32), dim=1), F.normalize(torch.randn(140, 32), dim=1)) for _ in range(40)
-    ])
+    ranks = torch.cat(
+        [
+            ranks_of(F.normalize(torch.randn(140, 32), dim=1), F.normalize(torch.randn(140, 32), dim=1))
+            for _ in range(40)
+        ]
+    )
     expected = chance(140)
     assert 100 * expected.recall[1] == pytest.approx(0.714, abs=1e-3)
     assert (100 * expected.recall[5], 100 * expected.recall[10]) == pytest.approx((3.571, 7.143), abs=1e-3)
