@@ -1,6 +1,6 @@
 """From rows of a zoo to networks: cut out of a supernet or loaded from a file, with a classifier for new classes."""
 
-from collections import OrderedDict
+import copy
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
@@ -14,39 +14,13 @@ from common.kd.evaluate import eval_mode
 from common.spaces.mobilenet_v3_arch import MobileNetV3Arch
 from common.spaces.mobilenet_v3_network import MobileNetV3
 from common.spaces.mobilenet_v3_supernet import MobileNetV3Supernet
-from common.store.weights import load_weights, save_weights
+from common.store.weights import load_weights
+from common.supernet import load_supernet, with_new_head
 from tans.foreign import Renormalised, load_foreign, pooled_features, replace_head
 from tans.zoo import Zoo
 from tans.zoo_tables import SUPERNET_FAMILY, NetworkRow, SupernetRow, ZooSettings
 
 _LARGEST_HALF = 65_000.0
-
-
-def save_supernet(path: Path, supernet: MobileNetV3Supernet, *, is_half: bool, about: dict[str, str]) -> None:
-    """Write a supernet's weights; half precision halves the file and rounds them."""
-    state = supernet.state_dict()
-    if is_half:
-        state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
-    save_weights(path, state, {"kind": "supernet", "classes": str(supernet.num_classes), **about})
-
-
-def load_supernet(path: Path, settings: ZooSettings) -> MobileNetV3Supernet:
-    """Read what `save_supernet` wrote, in single precision and eval mode.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        RuntimeError: it is damaged or of another space.
-    """
-    weights, metadata = load_weights(path)
-    if metadata.get("kind") != "supernet":
-        raise RuntimeError(f"{path} holds {metadata.get('kind', 'plain weights')!r}, no supernet")
-    supernet = MobileNetV3Supernet(settings.space.plan, int(metadata["classes"]))
-    try:
-        supernet.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise RuntimeError(f"{path} is no supernet of {settings.space.name}: {reason}") from error
-    return supernet.eval()
 
 
 def norms_of(network: nn.Module, *, is_half: bool) -> bytes:
@@ -116,22 +90,21 @@ def _supernet(zoo: Zoo, row: SupernetRow) -> MobileNetV3Supernet:
 @lru_cache(maxsize=2)
 def _cached_supernet(path: Path, sha256: str, settings: ZooSettings) -> MobileNetV3Supernet:
     """The last supernets stay in memory: neighbours in a zoo are cut out of the same one."""
-    return load_supernet(path, settings)
+    return load_supernet(path, plan=settings.space.plan).supernet
 
 
-def with_new_head(network: nn.Module, num_classes: int, seed: int) -> nn.Module:
-    """The network with a freshly initialised classifier.
+def with_fresh_head(network: nn.Module, num_classes: int, seed: int) -> nn.Module:
+    """A copy of a network of the zoo with a freshly initialised classifier, without dropout.
 
-    Source: Jeong et al., NeurIPS 2021, released code: `nn.Linear` as PyTorch initialises it, without dropout.
+    Source: Jeong et al., NeurIPS 2021, released code.
     """
+    if isinstance(network, MobileNetV3):
+        return with_new_head(network, num_classes, seed=seed)
+    made = copy.deepcopy(network)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if isinstance(network, MobileNetV3):
-            width = cast(nn.Linear, network.classifier[0]).in_features
-            network.classifier = nn.Sequential(OrderedDict(linear=nn.Linear(width, num_classes)))
-        else:
-            replace_head(cast(Renormalised, network), num_classes)
-    return network
+        replace_head(cast(Renormalised, made), num_classes)
+    return made
 
 
 def functional_embedding(network: nn.Module, probe: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from common.spaces import MobileNetV3Supernet, estimate_norms
-from tans.networks import functional_embedding, norms_of, put_norms, save_supernet
+from common.supernet import StoredSupernet, save_supernet
+from tans.networks import functional_embedding, norms_of, put_norms
 from tans.zoo import Zoo, create_zoo
 from tans.zoo_tables import DatasetRow, NetworkRow, QueryRow, SupernetRow, ZooSettings, canonical_key, file_stem
 from tans.zoo_verify import file_sha256
@@ -46,7 +47,10 @@ def add_dataset(zoo: Zoo, name: str, seed: int) -> int:
         )
     supernet = random_supernet(seed)
     file = Path("supernets", f"{file_stem(name)}.safetensors")
-    save_supernet(zoo.folder / file, supernet, is_half=False, about={})
+    save_supernet(
+        zoo.folder / file,
+        StoredSupernet(supernet=supernet, class_names=CLASSES, resolution=32, sources=(name,)),
+    )
     zoo.put_supernet(
         SupernetRow(
             id=name,

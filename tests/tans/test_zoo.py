@@ -8,7 +8,7 @@ import torch
 from menagerie import DATASETS, PER_DATASET, SETTINGS, add_dataset, make_zoo, networks_of, random_supernet
 
 from common.experiment.config import UsageError
-from tans.networks import functional_embedding, load_network, norms_of, put_norms, with_new_head
+from tans.networks import functional_embedding, load_network, norms_of, put_norms, with_fresh_head
 from tans.vectors import shard_path
 from tans.zoo import FUNCTIONAL, PROBE, VECTORS, create_zoo, open_zoo
 from tans.zoo_tables import DatasetRow, NetworkRow, ZooSettings, canonical_key, file_stem
@@ -112,7 +112,7 @@ def test_stored_weights_and_probe_give_the_functional_embedding_again(pristine: 
 
 def test_a_new_head_leaves_the_rest_and_depends_on_its_seed(pristine: Path) -> None:
     with open_zoo(pristine) as zoo:
-        first, second, third = (with_new_head(load_network(zoo, zoo.network(1)), 7, seed) for seed in (0, 0, 1))
+        first, second, third = (with_fresh_head(load_network(zoo, zoo.network(1)), 7, seed) for seed in (0, 0, 1))
         images = torch.randn(2, 3, 32, 32)
         with torch.no_grad():
             assert first(images).shape == (2, 7)
