@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from common.spaces.mobilenet_v3 import MobileNetV3Space
+from common.spaces.mobilenet_v3_arch import MAX_DEPTH, NUM_BLOCKS, NUM_STAGES
 from common.spaces.mobilenet_v3_codes import NUM_SETTINGS
 
 VERSION = 1
@@ -202,8 +203,15 @@ def canonical_key(topologies: Tensor) -> list[str]:
         topologies: (N, 45) int, masked or not.
     """
     space = MobileNetV3Space()
-    masked = space.topologies(space.from_topologies(topologies), is_masked=True)
-    return ["".join(map(str, row)) for row in masked.tolist()]
+    space.from_topologies(topologies)  # checks them
+    return ["".join(map(str, row)) for row in masked(topologies).tolist()]
+
+
+def masked(topologies: Tensor) -> Tensor:
+    """Topologies (N, 45) with zeros for blocks not in use."""
+    depths = topologies[:, 2 * NUM_BLOCKS :].repeat_interleave(MAX_DEPTH, 1)
+    used = (torch.arange(MAX_DEPTH).repeat(NUM_STAGES) < depths).long()
+    return torch.cat([topologies[:, : 2 * NUM_BLOCKS] * torch.cat([used, used], 1), topologies[:, 2 * NUM_BLOCKS :]], 1)
 
 
 def file_stem(dataset: str) -> str:
