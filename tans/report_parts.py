@@ -4,10 +4,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from common.report import Fragment, cost_scatter, plot, row, table, training_curves, value_spread
-from common.report.text import count, decimal, percent
+from common.report import (
+    Curve,
+    Fragment,
+    code,
+    cost_scatter,
+    grouped_bars,
+    plot,
+    row,
+    table,
+    training_curves,
+    value_spread,
+)
+from common.report.text import count, decimal, mean_and_std, percent
 from tans.report_figures import plane
-from tans.report_inputs import MetaTrainFacts, SourceFacts, SpaceMap
+from tans.report_inputs import EvaluateFacts, MetaTrainFacts, RetrievedFacts, SourceFacts, SpaceMap, TrainedFacts
 
 
 def source_figures(sources: Sequence[SourceFacts]) -> Fragment:
@@ -114,3 +125,75 @@ def map_figure(facts: SpaceMap) -> Fragment:
             f"{percent(facts.share, 0)} of the variance.{found}"
         ),
     )
+
+
+PREDICTED = (
+    "The predicted accuracy comes from the regression that was trained beside the encoders on the zoo's own datasets. "
+    "On a new dataset, with other classes, it orders networks; it is no promise."
+)
+
+
+def retrieved_table(retrieved: Sequence[RetrievedFacts], chosen: Sequence[int]) -> Fragment:
+    """Networks that were found, nearest first."""
+    rows: list[list[str | Fragment]] = [
+        [
+            f"{one.id}",
+            one.dataset,
+            decimal(one.cosine),
+            percent(one.predicted),
+            percent(one.accuracy),
+            count(one.num_params),
+            count(one.macs),
+            code(one.text),
+        ]
+        for one in retrieved
+    ]
+    columns = [
+        *("Network", "Trained on", "Cosine", "Predicted", "On its own dataset", "Parameters", "MACs", "Architecture"),
+    ]
+    return table(columns, rows, caption="Retrieved networks, nearest first", words=(0, 1, 7), marked=chosen[:1])
+
+
+def evaluation_table(facts: EvaluateFacts) -> Fragment:
+    """Accuracies of each way to begin on each dataset."""
+    rows = [
+        [data, way, *(mean_and_std(ways[way][budget]) for budget in facts.budgets)]
+        for data, ways in facts.accuracies.items()
+        for way in facts.ways
+    ]
+    columns = ["Dataset", "Begin with", *(f"{budget} epochs" for budget in facts.budgets)]
+    first = next(iter(facts.ways))
+    marked = [place for place, cells in enumerate(rows) if cells[1] == first]
+    caption = "Accuracy on evaluation images, mean and standard deviation over the seeds"
+    return table(columns, rows, caption=caption, words=(0, 1), marked=marked)
+
+
+def evaluation_figure(facts: EvaluateFacts) -> Fragment:
+    """Means over the datasets, one group a budget."""
+    names = [f"{budget} epochs" for budget in facts.budgets]
+    series = {
+        way: [
+            100 * float(np.mean([np.mean(ways[way][budget]) for ways in facts.accuracies.values()]))
+            for budget in facts.budgets
+        ]
+        for way in facts.ways
+    }
+    figure = grouped_bars(names, series, value_label="mean accuracy over the datasets, percent")
+    ends = "; ".join(f"{way} {values[-1]:.1f}" for way, values in series.items())
+    return plot(figure, alt=f"Mean accuracies, after the longest budget {ends}", caption="Mean over the datasets.")
+
+
+def trained_table(trained: Sequence[TrainedFacts]) -> Fragment:
+    """Ways to begin, with what came of each."""
+    rows = []
+    for way in trained:
+        curves = [run.accuracies for run in way.runs if run.accuracies is not None]
+        early = [mean_and_std([_at(curve, epoch) for curve in curves if epoch in curve.steps]) for epoch in (1, 10)]
+        final = mean_and_std([run.final_accuracy for run in way.runs])
+        rows.append([way.name, way.note, *early, final, f"{len(way.runs)}"])
+    columns = ["Network", "Begins with", "After 1 epoch", "After 10", "At the end", "Seeds"]
+    return table(columns, rows, caption="Accuracy on evaluation images", words=(0, 1), marked=(0,))
+
+
+def _at(curve: Curve, epoch: int) -> float:
+    return curve.values[list(curve.steps).index(epoch)]
