@@ -86,8 +86,9 @@ def measure(folder: Path, steps: int) -> None:
     print(f"{'part':<46} {'CPU s':>9} {'median':>9} {'wall':>9} {'official':>9}")
     with open_zoo(folder / "zoo") as zoo:
         report("reading the zoo's tables", zoo.table, 5, official="5.7")
-        report("the same, and describing its networks", lambda: load_resident(zoo, space, quiet, torch.device("cpu")), 3)
-        resident = load_resident(zoo, space, quiet, torch.device("cpu"))
+        cpu = torch.device("cpu")
+        report("the same, and describing its networks", lambda: load_resident(zoo, space, quiet, cpu), 3)
+        resident = load_resident(zoo, space, quiet, cpu)
     runs = iter(range(1000))
 
     def train(learning: SpaceLearning) -> None:

@@ -4,7 +4,6 @@ Source: Jeong et al., NeurIPS 2021; the released code only reads finished zoos, 
 """
 
 import statistics
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,24 +12,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.data.source import Indices
-from common.data.tasks import plan_task
 from common.experiment.config import StepConfig, UsageError
-from common.experiment.device import resolve_device
 from common.experiment.files import read_json, write_json, write_text
 from common.experiment.parallel import Job, map_resumable
 from common.experiment.run import Run, open_run
 from common.experiment.workers import Workers
 from common.report.facts import commands_of, settings_of
-from tans.features import PARTITIONS, Features, class_means
+from tans.features import Features
 from tans.growth import Growth, hypervolume
 from tans.recipes import BASE, OWN
 from tans.report import build_page
 from tans.report_inputs import BuildFacts, SourceFacts
 from tans.zoo import Zoo, create_zoo
+from tans.zoo_datasets import put_dataset
 from tans.zoo_filling import FillingPlan, fill
 from tans.zoo_jobs import BaseJob, Measuring, Place, SupernetJob, SupernetTraining, train_base, train_source
-from tans.zoo_tables import DatasetRow, QueryRow, SupernetRow, ZooSettings, file_stem
+from tans.zoo_tables import SupernetRow, ZooSettings, file_stem
 
 ZOO = Path("exp/tans/zoo")
 """Where a zoo is when no other folder is given."""
@@ -138,7 +135,7 @@ def build_zoo(cfg: BuildZooConfig) -> None:
         if run.result is None:
             sources = f"{len(cfg.sources)} sources, {cfg.num_networks} networks each"
             print(f"build-zoo: {sources}, {cfg.growth.kind} -> {cfg.zoo} (run {folder})", flush=True)
-            names = _put_datasets(cfg, zoo)
+            names = {name: put_dataset(zoo, name, cfg.features, extractor, cfg=cfg) for name in cfg.sources}
             base = _base(cfg, folder, run)
             supernets = _supernets(cfg, zoo, run, names, base)
             fill(zoo, supernets, {dataset: name for name, dataset in names.items()}, cfg.plan)
@@ -147,38 +144,6 @@ def build_zoo(cfg: BuildZooConfig) -> None:
             print(f"{folder} is finished; --restart looks again at what the zoo lacks")
         assert run.result is not None
         _report(run.result, cfg, folder)
-
-
-def _put_datasets(cfg: BuildZooConfig, zoo: Zoo) -> dict[str, str]:
-    """Enter datasets and their features into the zoo; source -> name of its dataset."""
-    extractor, device, names = cfg.features.load(), resolve_device(cfg.gpu), dict[str, str]()
-    for name in cfg.sources:
-        source, plan = plan_task(name, data_root=cfg.data_root, seed=cfg.seed)
-        names[name] = plan.id
-        zoo.put_dataset(
-            DatasetRow(
-                name=plan.id,
-                source=plan.description,
-                class_names=tuple(source.class_names[label] for label in plan.classes),
-                num_train=len(plan.train),
-                num_evaluation=len(plan.evaluation),
-                resolution=cfg.resolution,
-                digest=f"{_crc(plan.train):08x}{_crc(plan.evaluation):08x}",
-            )
-        )
-        for partition, part in PARTITIONS.items():
-            found = cfg.features.of(name, extractor, data_root=cfg.data_root, device=device, part=part, seed=cfg.seed)
-            counts, means = class_means(found)
-            zoo.put_query(
-                QueryRow(
-                    dataset=plan.id, partition=partition, extractor=found.extractor, counts=counts, class_means=means
-                )
-            )
-    return names
-
-
-def _crc(rows: Indices) -> int:
-    return zlib.crc32(np.ascontiguousarray(rows).data)
 
 
 def _base(cfg: BuildZooConfig, folder: Path, run: Run) -> Path:

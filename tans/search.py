@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from common.data.tasks import plan_task
-from common.experiment.config import StepConfig
+from common.experiment.config import StepConfig, UsageError
 from common.experiment.device import resolve_device
 from common.experiment.files import write_text
 from common.experiment.names import slug
@@ -42,6 +42,10 @@ class SearchConfig(StepConfig):
 
     data: str = "digits"
     """A known name (`cub`), a folder of class folders, a packed .npz, or some classes, `cifar100/0-9`."""
+    query: str | None = None
+    """Instead of data: a dataset whose features are in the zoo, as released ones that were imported."""
+    query_classes: int = 20
+    """Its number of classes, for the bounds."""
     zoo: Path | None = None
     """Folder of the zoo; none takes the one that was built here (exp/tans/zoo), else the shipped one."""
     space: Path | None = None
@@ -60,6 +64,8 @@ class SearchConfig(StepConfig):
         """Check the numbers."""
         if self.num_retrieved < 1:
             raise ValueError(f"num_retrieved is {self.num_retrieved}; it must be at least 1")
+        if self.query_classes < 2:
+            raise ValueError(f"query_classes is {self.query_classes}; it must be at least 2")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -162,26 +168,51 @@ def search(cfg: SearchConfig) -> None:
         UsageError: the encoders or features are of another zoo, or nothing is within the bounds.
         RuntimeError: a file is damaged.
     """
-    source, plan = plan_task(cfg.data, data_root=cfg.data_root, seed=cfg.seed)
-    folder = cfg.out or search_folder(plan.id)
-    device = resolve_device(cfg.gpu)
     with open_zoo(cfg.zoo or default_zoo()) as zoo:
-        searcher = open_searcher(zoo, cfg.space, device)
-        started = time.perf_counter()
-        extractor = cfg.features.load()
-        check_extractor(zoo.settings.extractor, extractor.id)
-        features = cfg.features.of(
-            cfg.data, extractor, data_root=cfg.data_root, device=device, part="train", seed=cfg.seed
-        )
-        mean, seconds = features.features.double().mean(0).float(), time.perf_counter() - started
+        searcher = open_searcher(zoo, cfg.space, resolve_device(cfg.gpu))
+        start = time.perf_counter()
+        dataset, mean = _stored_query(cfg, zoo) if cfg.query is not None else _seen(cfg, zoo)
+        seconds = time.perf_counter() - start
+        folder = cfg.out or search_folder(dataset.name)
         anew = replace(cfg, restart=True)  # it takes no time, and the zoo may have grown
         with open_run(folder, program="tans", step="search", config=anew) as run:
-            number = len(searcher.table)
-            print(f"search: {number:,} networks of {zoo.folder} for {features.description} -> {folder}", flush=True)
-            found = searcher.search(mean, cfg.num_retrieved, cfg.select, cfg.bounds, features.num_classes)
+            print(
+                f"search: {len(searcher.table):,} networks of {zoo.folder} for {dataset.name} -> {folder}", flush=True
+            )
+            num_classes = len(dataset.class_names)
+            found = searcher.search(mean, cfg.num_retrieved, cfg.select, cfg.bounds, num_classes)
             found.seconds["features of the dataset"] = seconds
-            dataset = planned_dataset(source, plan, zoo.settings.resolution)
             _report(_finish(cfg, searcher, found, run, dataset), cfg, folder)
+
+
+def _seen(cfg: SearchConfig, zoo: Zoo) -> tuple[DatasetFacts, Tensor]:
+    """A dataset and its mean feature, through the zoo's extractor."""
+    source, plan = plan_task(cfg.data, data_root=cfg.data_root, seed=cfg.seed)
+    extractor, device = cfg.features.load(), resolve_device(cfg.gpu)
+    check_extractor(zoo.settings.extractor, extractor.id)
+    features = cfg.features.of(cfg.data, extractor, data_root=cfg.data_root, device=device, part="train", seed=cfg.seed)
+    return planned_dataset(source, plan, zoo.settings.resolution), features.features.double().mean(0).float()
+
+
+def _stored_query(cfg: SearchConfig, zoo: Zoo) -> tuple[DatasetFacts, Tensor]:
+    """A dataset of which the zoo has features, and their mean.
+
+    Raises:
+        UsageError: it has none.
+    """
+    rows = zoo.queries("train", "meta-test") | zoo.queries("train")
+    if cfg.query not in rows:
+        raise UsageError(f"{zoo.folder} has no features of {cfg.query}: it has those of {', '.join(rows) or 'none'}")
+    row = zoo.datasets()[cfg.query]
+    dataset = DatasetFacts(
+        name=row.name,
+        description=row.source,
+        class_names=row.class_names or tuple(map(str, range(cfg.query_classes))),
+        num_train=row.num_train,
+        num_evaluation=row.num_evaluation,
+        resolution=row.resolution,
+    )
+    return dataset, rows[cfg.query].mean
 
 
 def search_folder(task: str) -> Path:

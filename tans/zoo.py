@@ -24,6 +24,7 @@ from common.store.weights import load_weights, save_weights
 from tans.vectors import Rows, as_tensor, checksums, read_rows, write_rows
 from tans.zoo_tables import (
     TABLES,
+    UNKNOWN_PROBE,
     VERSION,
     DatasetRow,
     NetworkRow,
@@ -89,7 +90,13 @@ class Zoo:
         Raises:
             FileNotFoundError: the file is not there.
             RuntimeError: it is damaged or of another zoo.
+            UsageError: the zoo is a released one, whose probe is not known.
         """
+        if self.settings.probe == UNKNOWN_PROBE:
+            raise UsageError(
+                f"{self.folder} is a released zoo, and the noise that its embeddings are answers to is not known: no "
+                "network can be added to it"
+            )
         tensors, metadata = load_weights(self.folder / PROBE)
         if metadata.get("id") != self.settings.probe:
             raise RuntimeError(f"{self.folder / PROBE} is of another zoo ({metadata.get('id')}): restore the own one")
@@ -352,7 +359,7 @@ def create_zoo(folder: Path | str, settings: ZooSettings, *, probe_seed: int = 0
 
     Args:
         folder: where.
-        settings: what its networks share; `probe` is filled in.
+        settings: what its networks share; `probe` is filled in, but for a released zoo, whose is unknown.
         probe_seed: of the noise.
         num_probes: images of noise; the answers to them are put one after the other.
 
@@ -362,15 +369,17 @@ def create_zoo(folder: Path | str, settings: ZooSettings, *, probe_seed: int = 0
     place = Path(folder)
     shape = (num_probes, 3, settings.resolution, settings.resolution)
     probe = torch.randn(shape, generator=torch.Generator().manual_seed(probe_seed))
-    wanted = replace(settings, probe=_digest(probe))
+    is_known = settings.probe != UNKNOWN_PROBE
+    wanted = replace(settings, probe=_digest(probe)) if is_known else settings
     with _connect(place / DATABASE) as database, database.transaction():
         if not database.rows("SELECT 1 FROM zoo_meta"):
-            about = {"kind": "gaussian", "shape": json.dumps(shape), "seed": str(probe_seed), "id": wanted.probe}
-            save_weights(place / PROBE, {"probe": probe}, about)
-            values = (wanted.probe, "gaussian", about["shape"], probe_seed, "before the classifier")
-            database.execute(
-                "INSERT INTO probe VALUES (?, ?, ?, ?, ?, ?, ?)", (*values, _digest(probe, length=64), PROBE)
-            )
+            if is_known:
+                about = {"kind": "gaussian", "shape": json.dumps(shape), "seed": str(probe_seed), "id": wanted.probe}
+                save_weights(place / PROBE, {"probe": probe}, about)
+                values = (wanted.probe, "gaussian", about["shape"], probe_seed, "before the classifier")
+                database.execute(
+                    "INSERT INTO probe VALUES (?, ?, ?, ?, ?, ?, ?)", (*values, _digest(probe, length=64), PROBE)
+                )
             for item in wanted.to_meta().items():
                 database.execute("INSERT INTO zoo_meta VALUES (?, ?)", item)
     zoo = open_zoo(place)

@@ -40,6 +40,8 @@ TABLES = (
 """Functional embeddings are rows of `vectors/functional-*.npy`, embeddings of `vectors/embedding-ENCODER-*.npy`; row i
 belongs to the model with id i + 1. Networks are never taken out."""
 
+UNKNOWN_PROBE = "unknown"
+"""Probe of a released zoo, which nobody has: no network can be added to one."""
 SUPERNET_FAMILY = "mobilenet_v3"
 """Family of networks that are cut out of a supernet."""
 

@@ -10,7 +10,7 @@ from common.store.weights import load_weights
 from tans.networks import functional_embedding, load_network
 from tans.vectors import checksums, read_rows
 from tans.zoo import FUNCTIONAL, VECTORS, Zoo
-from tans.zoo_tables import SUPERNET_FAMILY, canonical_key
+from tans.zoo_tables import SUPERNET_FAMILY, UNKNOWN_PROBE, canonical_key
 
 TOLERANCE = 1e-5
 
@@ -53,13 +53,15 @@ def _tables(zoo: Zoo) -> Iterator[str]:
         yield from (
             f"network {row.id}: its key is not that of its topology"
             for row, key in zip(cut, keys, strict=True)
-            if row.key != key
+            if row.key.partition("#")[0] != key
         )
     for number, probe in zoo.database.rows("SELECT id, probe FROM model WHERE probe != ?", [zoo.settings.probe]):
         yield f"network {number}: its functional embedding is of another probe ({probe})"
 
 
 def _probe(zoo: Zoo) -> Iterator[str]:
+    if zoo.settings.probe == UNKNOWN_PROBE:
+        return
     try:
         _ = zoo.probe
     except (FileNotFoundError, RuntimeError) as error:
@@ -127,6 +129,8 @@ def _encoders(zoo: Zoo) -> Iterator[str]:
 
 
 def _embeddings(zoo: Zoo, num: int) -> Iterator[str]:
+    if zoo.settings.probe == UNKNOWN_PROBE:
+        return
     rows = [row for row in zoo.networks() if row.supernet or row.family != SUPERNET_FAMILY]
     rows = [row for row in rows if row.supernet or row.weights_file]
     for place in torch.linspace(0, len(rows) - 1, min(num, len(rows))).round().long().tolist():
