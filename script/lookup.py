@@ -9,8 +9,9 @@ from common.data.tasks import task_id
 from common.experiment.names import slug
 from dass.evaluate import UNSEEN
 from metad2a.labels import PUBLISHED
+from tans.evaluate import UNSEEN as TANS_UNSEEN
 
-SETS = {"dass": UNSEEN, "metad2a": PUBLISHED}
+SETS = {"dass": UNSEEN, "metad2a": PUBLISHED, "tans": TANS_UNSEEN}
 """Unseen sets that each method was published with."""
 
 

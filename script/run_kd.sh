@@ -2,15 +2,16 @@
 # Train the network that the search chose.
 USAGE='usage: bash script/run_kd.sh GPU DATASET [METHOD] [flags]
 
-dass: distils the best student of the search on the dataset from its teacher; metad2a: trains the best cell. From
-several seeds. Searches first where no search was done yet and no --arch is given.
+dass: distils the best student of the search on the dataset from its teacher; metad2a: trains the best cell; tans:
+fine-tunes the retrieved network, and distils it with --teacher timm:NAME@FILE. From several seeds. Searches first where
+no search was done yet and no --arch (tans: --networks) is given.
 
   GPU      cpu, auto (the first GPU, the CPU where there is none) or the number of a GPU
   DATASET  a name (digits, cub, ...) or a folder of class folders
-  METHOD   dass (default) or metad2a
-  flags    all that begins with --, or stands behind a --, goes to the step: python -m dass distill --help and
-           python -m metad2a train --help list them. The preset is configs/METHOD/cpu.yaml; --config
-           configs/METHOD/paper.yaml takes the published settings'
+  METHOD   dass (default), metad2a or tans
+  flags    all that begins with --, or stands behind a --, goes to the step: python -m dass distill --help, python -m
+           metad2a train --help and python -m tans finetune --help list them. The preset is configs/METHOD/cpu.yaml;
+           --config configs/METHOD/paper.yaml takes the published settings'
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname -- "$0")/common.sh"
 
@@ -18,12 +19,13 @@ split_arguments "$@"
 take_gpu
 need_dataset
 DATASET=$WORD
-take_method distill train
+take_method distill train finetune
 no_more_words
 find_python
-STEP=distill
-if [[ ! -f $ROOT/$METHOD/$STEP.py ]]; then STEP=train; fi
-if ! has_flag arch; then
+for STEP in distill train finetune; do
+    if [[ -f $ROOT/$METHOD/$STEP.py ]]; then break; fi
+done
+if ! has_flag arch && ! has_flag networks; then
     folder=$(lookup folder "$METHOD" search "$DATASET")
     if [[ ! -f $folder/result.json ]]; then
         say "no search on $DATASET yet ($folder): searching first"

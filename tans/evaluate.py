@@ -46,7 +46,7 @@ class EvaluateConfig(StepConfig):
     zoo: Path | None = None
     """Folder of the zoo; none takes the one that was built here, else the shipped one."""
     space: Path | None = None
-    """File of the encoders; none takes those in the zoo."""
+    """File of the encoders, or the folder of their meta-training; none takes those in the zoo."""
     features: Features = field(default_factory=Features)
     """What datasets are seen through, as in the zoo."""
     bounds: Bounds = field(default_factory=Bounds)

@@ -49,7 +49,7 @@ class SearchConfig(StepConfig):
     zoo: Path | None = None
     """Folder of the zoo; none takes the one that was built here (exp/tans/zoo), else the shipped one."""
     space: Path | None = None
-    """File of the encoders; none takes those in the zoo."""
+    """File of the encoders, or the folder of their meta-training; none takes those in the zoo."""
     features: Features = field(default_factory=Features)
     """What the dataset is seen through, as in the zoo."""
     bounds: Bounds = field(default_factory=Bounds)
@@ -157,6 +157,8 @@ class Searcher:
 
 def open_searcher(zoo: Zoo, space: Path | None, device: torch.device) -> Searcher:
     """A searcher with the encoders of a file, or those that are kept in the zoo; errors as `Searcher`, `load_space`."""
+    if space is not None and space.is_dir():
+        space = space / "space.safetensors"  # the folder of a meta-training
     return Searcher(zoo, stored_space(zoo) if space is None else load_space(space), device)
 
 

@@ -1,6 +1,7 @@
 """One tiny database and its models for all tests of a method's whole commands."""
 
 import pytest
+from renderings import write_renderings
 from toy import Toy
 
 
@@ -28,4 +29,18 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     for model in ("generator", "predictor"):
         toy.do("meta-train", "--model", model, "--database", "collect/database.safetensors", "--out", f"pair/{model}")
     toy.do("search", "--data", "images/own", "--pair", "pair")
+    return toy
+
+
+@pytest.fixture(scope="session")
+def menagerie(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """The same for tans: a folder in which `build-zoo`, `meta-train` and `search` were run.
+
+    Sources are four renderings of the digits 0 to 4 and 5 to 9; `images/unseen` are others, 3 to 7, in red.
+    """
+    toy = Toy.make(tmp_path_factory.mktemp("menagerie"), "tans")
+    write_renderings(toy.folder / "images")
+    toy.do("build-zoo", "--out", "build")
+    toy.do("meta-train", "--out", "meta")
+    toy.do("search", "--data", "images/unseen")
     return toy
