@@ -135,7 +135,10 @@ def build_zoo(cfg: BuildZooConfig) -> None:
         if run.result is None:
             sources = f"{len(cfg.sources)} sources, {cfg.num_networks} networks each"
             print(f"build-zoo: {sources}, {cfg.growth.kind} -> {cfg.zoo} (run {folder})", flush=True)
-            names = {name: put_dataset(zoo, name, cfg.features, extractor, cfg=cfg) for name in cfg.sources}
+            names = {
+                name: put_dataset(zoo, name, cfg.features, extractor, cfg=cfg, is_half=cfg.is_half)
+                for name in cfg.sources
+            }
             base = _base(cfg, folder, run)
             supernets = _supernets(cfg, zoo, run, names, base)
             fill(zoo, supernets, {dataset: name for name, dataset in names.items()}, cfg.plan)

@@ -5,7 +5,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +16,7 @@ from common.spaces.mobilenet_v3_supernet import MobileNetV3Supernet
 from common.store.weights import load_weights
 from common.supernet import load_supernet, with_new_head
 from tans.foreign import Renormalised, load_foreign, pooled_features, replace_head
+from tans.vectors import pack, unpack
 from tans.zoo import Zoo
 from tans.zoo_tables import SUPERNET_FAMILY, NetworkRow, SupernetRow, ZooSettings
 
@@ -24,10 +24,10 @@ _LARGEST_HALF = 65_000.0
 
 
 def norms_of(network: nn.Module, *, is_half: bool) -> bytes:
-    """Running means and variances of all layers, in their order, in two or four bytes each."""
+    """Running means and variances of all layers, in their order, rounded to half precision where asked for."""
     values = torch.cat(_statistics(network))
     small = is_half and bool((values.abs() < _LARGEST_HALF).all())
-    return (b"2" if small else b"4") + values.cpu().numpy().astype("<f2" if small else "<f4").tobytes()
+    return pack(values.cpu().numpy().astype("<f2" if small else "<f4"))
 
 
 def put_norms(network: nn.Module, content: bytes) -> None:
@@ -36,7 +36,7 @@ def put_norms(network: nn.Module, content: bytes) -> None:
     Raises:
         ValueError: they are of another network.
     """
-    values = torch.from_numpy(np.frombuffer(content[1:], "<f2" if content[:1] == b"2" else "<f4").astype(np.float32))
+    values = torch.from_numpy(unpack(content))
     parts = _statistics(network)
     if len(values) != sum(map(len, parts)):
         raise ValueError(f"{len(values)} statistics for a network with {sum(map(len, parts))}: they are of another one")

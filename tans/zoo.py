@@ -21,7 +21,7 @@ from torch import Tensor
 from common.experiment.config import UsageError
 from common.store.database import Database
 from common.store.weights import load_weights, save_weights
-from tans.vectors import Rows, as_tensor, checksums, read_rows, write_rows
+from tans.vectors import Rows, as_tensor, checksums, pack, read_rows, unpack, write_rows
 from tans.zoo_tables import (
     TABLES,
     UNKNOWN_PROBE,
@@ -155,7 +155,7 @@ class Zoo:
     def put_query(self, row: QueryRow) -> None:
         """Add or replace the features of a dataset's partition."""
         counts = row.counts.numpy().astype("<i8").tobytes()
-        means = row.class_means.float().contiguous().numpy().astype("<f4").tobytes()
+        means = pack(row.class_means.float().contiguous().numpy())
         values = (row.dataset, row.partition, row.extractor, int(row.counts.sum()), counts, means)
         self._database.execute("INSERT OR REPLACE INTO query_feature VALUES (?, ?, ?, ?, ?, ?)", values)
 
@@ -169,7 +169,7 @@ class Zoo:
         rows = {}
         for name, counts, means in found:
             number = torch.from_numpy(np.frombuffer(counts, "<i8").copy())
-            vectors = torch.from_numpy(np.frombuffer(means, "<f4").copy()).view(len(number), -1)
+            vectors = torch.from_numpy(unpack(means)).view(len(number), -1)
             rows[name] = QueryRow(
                 dataset=name,
                 partition=partition,

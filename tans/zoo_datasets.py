@@ -14,8 +14,12 @@ from tans.zoo import Zoo
 from tans.zoo_tables import DatasetRow, QueryRow
 
 
-def put_dataset(zoo: Zoo, data: str, features: Features, extractor: Extractor, *, cfg: StepConfig) -> str:
+def put_dataset(
+    zoo: Zoo, data: str, features: Features, extractor: Extractor, *, cfg: StepConfig, is_half: bool = False
+) -> str:
     """Enter a dataset and its features, of the images that are trained on and of the others.
+
+    With `is_half` features are rounded to half precision, which halves what they take.
 
     Returns:
         Name of the dataset.
@@ -40,6 +44,7 @@ def put_dataset(zoo: Zoo, data: str, features: Features, extractor: Extractor, *
     for partition, part in PARTITIONS.items():
         found = features.of(data, extractor, data_root=cfg.data_root, device=device, part=part, seed=cfg.seed)
         counts, means = class_means(found)
+        means = means.half().float() if is_half else means
         zoo.put_query(
             QueryRow(dataset=plan.id, partition=partition, extractor=found.extractor, counts=counts, class_means=means)
         )

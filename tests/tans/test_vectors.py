@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tans import vectors
-from tans.vectors import as_tensor, checksums, read_rows, shard_path, write_rows
+from tans.vectors import as_tensor, checksums, pack, read_rows, shard_path, unpack, write_rows
 
 
 def numbers(num: int, width: int = 5, seed: int = 0) -> np.ndarray:
@@ -72,3 +72,15 @@ def test_a_changed_number_changes_the_checksum_of_its_row_alone() -> None:
     before = checksums(rows)
     rows[1, 2] += 1e-3
     assert [a == b for a, b in zip(before, checksums(rows), strict=True)] == [True, False, True]
+
+
+@pytest.mark.parametrize("kind", ["<f2", "<f4"])
+def test_packed_numbers_come_back_exactly(kind: str) -> None:
+    values = np.random.default_rng(0).normal(size=1001).astype(kind)
+    np.testing.assert_array_equal(unpack(pack(values)), values.astype(np.float32))
+    rounded = values.astype("<f2").astype("<f4")
+    assert len(pack(rounded)) < 0.7 * 4 * len(rounded)
+    with pytest.raises(ValueError, match="damaged"):
+        unpack(pack(values)[:-9])
+    with pytest.raises(ValueError, match="have 0 bytes"):
+        unpack(b"")
