@@ -20,7 +20,7 @@ from tans.zoo_verify import verify
 
 UNSEEN = ("--data", "images/unseen")
 SEARCH, FINETUNE = "exp/tans/search/folder_unseen", "exp/tans/finetune/folder_unseen"
-EACH, SOURCES = 5, 8
+EACH, SOURCES = 5, 4
 
 
 def rows_of(zoo: Zoo) -> list[tuple[object, ...]]:
@@ -50,7 +50,7 @@ def test_a_zoo_holds_networks_that_were_really_trained(menagerie: Toy) -> None:
         _, accuracy = measure(load_network(zoo, row), task, device=torch.device("cpu"))
     assert accuracy == pytest.approx(row.accuracy, abs=1e-6)
     page = shown(menagerie.folder / "build/report.html")
-    assert all(f"folder:{name}-low" in page for name in RENDERINGS)
+    assert all(f"folder:{name}-" in page for name in RENDERINGS)
 
 
 def test_a_killed_building_goes_on_to_the_same_zoo_with_more_workers(menagerie: Toy) -> None:
@@ -88,8 +88,8 @@ def test_a_zoo_that_grows_along_the_fronts_is_full_and_measured_in_rounds(menage
 
 def test_unseen_images_of_the_sources_find_their_networks(menagerie: Toy) -> None:
     result = menagerie.result("meta")
-    assert result["measures"]["recall_1"] > 2 * result["chance"]["recall_1"]
-    assert result["measures"]["mean_rank"] < result["chance"]["mean_rank"] - 1
+    assert result["measures"]["recall_1"] > 1.5 * result["chance"]["recall_1"]
+    assert result["measures"]["mean_rank"] < result["chance"]["mean_rank"] - 0.5
     assert "folder:grey-low" in shown(menagerie.folder / "meta/report.html")
 
 
@@ -112,7 +112,7 @@ def test_bounds_are_kept_and_impossible_ones_explained(menagerie: Toy) -> None:
     assert all(one["num_params"] <= bound for one in found["retrieved"])
     assert found["num_feasible"] < SOURCES * EACH
     error = menagerie.run("search", *UNSEEN, "--bounds.max-macs", 1000, "--out", "no").error(2)
-    assert "no network of the zoo is within the bounds: --bounds.max-macs 1,000 leaves 0 of 40" in error
+    assert "no network of the zoo is within the bounds: --bounds.max-macs 1,000 leaves 0 of 20" in error
 
 
 def test_released_selections_are_there(menagerie: Toy) -> None:
@@ -196,14 +196,14 @@ def test_a_network_of_the_users_own_is_added_once_and_found_again(menagerie: Toy
         ).view(3, 1, 1)
         with torch.no_grad():
             torch.testing.assert_close(loaded(2 * pixels - 1), network.eval()(normalised), atol=1e-4, rtol=1e-4)
-    assert "timm:test_resnet" in menagerie.run("zoo show", "--network", 41, "--zoo", "mine", preset=False).out
+    assert "timm:test_resnet" in menagerie.run("zoo show", "--network", 21, "--zoo", "mine", preset=False).out
     wrong = ("--network", "timm:test_resnet", "--weights", "own.safetensors", "--zoo", "mine", "--data", "digits")
     assert "has 5 outputs, and digits has 10 classes" in menagerie.run("zoo add", *wrong).error(2)
     other = ("--network", "timm:resnet18", "--weights", "own.safetensors", "--zoo", "mine", *UNSEEN)
     assert "the weights are not of timm:resnet18" in menagerie.run("zoo add", *other).error(2)
-    argv = ("--networks", 41, "--zoo", "mine", "--seeds", 1, "--out", "own-tuned")
+    argv = ("--networks", 21, "--zoo", "mine", "--seeds", 1, "--out", "own-tuned")
     menagerie.do("finetune", *UNSEEN, *argv)
-    assert set(menagerie.result("own-tuned")["accuracies"]) == {"network41", "scratch"}
+    assert set(menagerie.result("own-tuned")["accuracies"]) == {"network21", "scratch"}
 
 
 def test_a_damaged_zoo_is_named_by_verify_and_by_whoever_needs_the_file(menagerie: Toy) -> None:
@@ -222,7 +222,7 @@ def test_a_damaged_zoo_is_named_by_verify_and_by_whoever_needs_the_file(menageri
 
 def test_what_a_zoo_holds_is_listed(menagerie: Toy) -> None:
     every = menagerie.run("zoo list", "--zoo", "zoo", preset=False).out
-    assert "result: 40 networks in zoo (mobilenet_v3-w0.1-stride1, 16 px" in every
+    assert "result: 20 networks in zoo (mobilenet_v3-w0.1-stride1, 16 px" in every
     one = menagerie.run("zoo list", "--zoo", "zoo", "--dataset", "folder:red-low", preset=False).out
     assert "result: 5 networks" in one
     assert "has no networks of cats" in menagerie.run(
@@ -235,7 +235,7 @@ def test_what_a_zoo_holds_is_listed(menagerie: Toy) -> None:
     [
         ("search --data images/unseen --zoo nowhere", 1, "there is no zoo in nowhere"),
         ("search --data nosuch", 1, "unknown dataset 'nosuch'"),
-        ("search --data images/unseen --features.extractor compact", 2, "the zoo sees datasets through random"),
+        ("search --data images/unseen --features.extractor random", 2, "the zoo sees datasets through compact"),
         ("search --data images/unseen --num-retrieved 0", 2, "num_retrieved is 0"),
         ("search --query nosuch", 2, "zoo has no features of nosuch"),
         ("finetune --data digits", 2, "which network? Run `python -m tans search --data digits` first"),

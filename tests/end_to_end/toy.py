@@ -100,20 +100,19 @@ evaluate: {features: *features, generation: *generation, seeds: [0, 1]}
 """
 TANS_PRESET = """
 build-zoo:
-  sources: [images/grey-low, images/grey-high, images/inverted-low, images/inverted-high, images/red-low,
-            images/red-high, images/mirrored-low, images/mirrored-high]
+  sources: [images/grey-low, images/inverted-high, images/red-low, images/mirrored-high]
   zoo: zoo
   resolution: 16
   width_mult: 0.1
   first_stride: 1
   functional_dim: 256
-  features: &features {extractor: random, max_per_class: 20}
+  features: &features {extractor: compact, max_per_class: 20}
   base:
-    recipe: &recipe {epochs: 5, epoch_images: 512, batch_size: 32, learning_rate: 0.1, validate_every: 5, flip: "no",
-                     padding: 1, channels_last: true}
+    recipe: {epochs: 8, epoch_images: 512, batch_size: 32, learning_rate: 0.1, validate_every: 8, flip: "no",
+             padding: 1, channels_last: true}
     shrinking: {kernels: [0.7, 0.7], depths: [0.7, 0.7], expansions: [0.7, 0.7], num_random: 1, has_smallest: false}
   own:
-    recipe: {epochs: 2, epoch_images: 192, batch_size: 32, learning_rate: 0.05, validate_every: 2, flip: "no",
+    recipe: {epochs: 3, epoch_images: 192, batch_size: 32, learning_rate: 0.1, validate_every: 3, flip: "no",
              padding: 1, channels_last: true}
     shrinking: {num_random: 1, has_smallest: false}
   num_networks: 5
