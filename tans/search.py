@@ -21,12 +21,13 @@ from common.experiment.files import write_text
 from common.experiment.names import slug
 from common.experiment.run import Run, open_run
 from common.report.facts import DatasetFacts, commands_of
+from tans.approximate import make_index
 from tans.artifacts import SpaceArtifact, check_fits, load_space
 from tans.facts import planned_dataset, retrieved_facts, space_card
 from tans.features import Features, check_extractor
 from tans.report import search_page
 from tans.report_inputs import SearchFacts
-from tans.retrieve import Bounds, ExactIndex, Selection, feasible, select
+from tans.retrieve import Bounds, Selection, feasible, select
 from tans.shipped import default_zoo
 from tans.space_map import space_map
 from tans.zoo import Zoo, ZooTable, open_zoo
@@ -109,7 +110,7 @@ class Searcher:
         self.zoo, self.artifact = zoo, artifact
         self.table: ZooTable = zoo.table()
         self.vectors = vectors_of(zoo, artifact, self.table)
-        self.index = ExactIndex(self.vectors, device=device)
+        self.index = make_index(self.vectors, device)
 
     @torch.no_grad()
     def search(self, mean: Tensor, num: int, selection: Selection, bounds: Bounds, num_classes: int) -> Retrieved:
