@@ -115,8 +115,8 @@ def evaluate(cfg: EvaluateConfig) -> None:
 def _try_all(cfg: EvaluateConfig, zoo: Path, run: Run) -> dict[str, list[dict[str, Any]]]:
     """Dataset -> what each seed gave."""
     jobs, files = {}, {}
-    for data in cfg.data:
-        for seed in cfg.seeds:
+    for seed in cfg.seeds:  # all datasets of a seed before the next one: what is there of a long evaluation is whole
+        for data in cfg.data:
             key = f"{slug(data)}-seed{seed}"
             files[key] = run.checkpoint / f"{key}.json"
             jobs[key] = _TrialJob(cfg=cfg, zoo=zoo, data=data, seed=seed, state=run.checkpoint / f"{key}.pt")
