@@ -10,8 +10,9 @@ from common.experiment.names import slug
 from dass.evaluate import UNSEEN
 from metad2a.labels import PUBLISHED
 from mfkd.search import PUBLISHED as MFKD_PUBLISHED
+from tans.evaluate import UNSEEN as TANS_UNSEEN
 
-SETS = {"dass": UNSEEN, "metad2a": PUBLISHED, "mfkd": MFKD_PUBLISHED}
+SETS = {"dass": UNSEEN, "metad2a": PUBLISHED, "mfkd": MFKD_PUBLISHED, "tans": TANS_UNSEEN}
 """Sets that each method was published with."""
 
 

@@ -18,8 +18,13 @@ FILES = sorted((ROOT / "configs").glob("*/*.yaml"))
 WHERE_NOT_HOW = {field.name for field in dataclasses.fields(StepConfig)} - {"seed"} | {
     *("data", "arch", "teacher.file", "predictor", "database"),
     *("pair", "features.weights", "features.cache", "features.imported"),
+    *("zoo", "networks", "query", "query_classes", "base_file", "space"),
 }
 """Fields that say on what and where a step works; a preset says how."""
+
+
+NEEDED = {"zoo add": ["--network", "timm:resnet18", "--weights", "x.pt", "--data", "digits"]}
+"""Flags without which a step says nothing."""
 
 
 def steps_of(file: Path) -> Mapping[str, Step]:
@@ -69,7 +74,7 @@ def test_every_method_ships_both_presets() -> None:
 @pytest.mark.parametrize(("file", "step"), sections())
 def test_every_section_of_a_preset_is_a_step_that_takes_it(file: Path, step: str) -> None:
     assert step in steps_of(file), f"{file}: {step} is no step"
-    config = parse(file, step, ["--config", str(file)])
+    config = parse(file, step, ["--config", str(file), *NEEDED.get(step, [])])
     if (file.parent.name, file.stem) == ("dass", "cpu") and step != "meta-train":
         assert config.resolution == 32, "the shipped predictor reads 32 px"
 
@@ -201,3 +206,34 @@ def test_steps_of_the_cpu_preset_of_mfkd_search_one_space_and_agree_on_the_teach
     assert recipe == parsed["search"].teacher.recipe == parsed["distill"].teacher.recipe
     low = parsed["search"].low.recipe
     assert low.epochs * (low.epoch_images // low.batch_size) >= 150, "fewer steps leave batch statistics unsettled"
+
+
+def test_the_published_preset_of_tans_holds_the_published_numbers() -> None:
+    file = ROOT / "configs/tans/paper.yaml"
+    build, meta, search, finetune, evaluate = (
+        parse(file, step, ["--config", str(file)])
+        for step in ("build-zoo", "meta-train", "search", "finetune", "evaluate")
+    )
+    assert (build.width_mult, build.num_networks, build.functional_dim) == (1.2, 100, 1536)
+    learning = meta.learning
+    assert (learning.steps, learning.batch_size, learning.num_networks, learning.learning_rate) == (
+        10_000,
+        140,
+        100,
+        0.01,
+    )
+    assert (learning.margin, learning.max_negatives, learning.loss, learning.topology) == (0.2, None, "official", "raw")
+    assert (meta.embedding_dim, meta.described_by, meta.branches, meta.seed) == (128, "both", "joint", 777)
+    for config in (search, evaluate):
+        assert (config.num_retrieved, config.features.extractor) == (10, "resnet18-imagenet")
+    for recipe in (finetune.recipe, evaluate.recipe):
+        assert (recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.momentum) == (50, 32, 0.01, 0.9)
+        assert (recipe.nesterov, recipe.weight_decay, recipe.padding, recipe.flip) == (False, 4e-5, 0, "no")
+        assert (recipe.optimizer, recipe.loss, recipe.schedule, recipe.validate_every) == ("sgd", "ce", "cosine", 1)
+
+
+def test_steps_of_the_cpu_preset_of_tans_see_datasets_alike() -> None:
+    file = ROOT / "configs/tans/cpu.yaml"
+    steps = ("build-zoo", "search", "evaluate", "zoo add")
+    seen = {parse(file, step, ["--config", str(file), *NEEDED.get(step, [])]).features for step in steps}
+    assert len(seen) == 1
