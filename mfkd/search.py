@@ -193,7 +193,7 @@ def _finish(
 
 
 def _next(cfg: SearchConfig) -> str:
-    return f"python -m mfkd distill --data {cfg.data}"
+    return f"python -m mfkd distill --data {cfg.data}   # with the --config of this search"
 
 
 def _report(result: dict[str, Any], cfg: SearchConfig, folder: Path) -> None:
