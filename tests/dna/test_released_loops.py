@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from bench.dna_search import released_loops, synthetic_losses
 
+from bench.dna_search import released_loops, synthetic_losses
 from dna.archs import WIDTHS, Cell
 from dna.candidates import RatedCell, groups_of
 from dna.costs import counted

@@ -133,6 +133,42 @@ def test_the_cell_of_metad2a_is_searched_and_trained(tmp_path: Path) -> None:
     assert "error: cub is not in dataset" in err.splitlines()[-1]
 
 
+def test_dna_trains_what_is_missing_first(tmp_path: Path) -> None:
+    preset = f"--config {SCRIPT.parent}/configs/dna/cpu.yaml --gpu cpu"
+    flags = ["--threads", "1", "--distill.no-such", "1"]
+    code, _, err = run("run_meta_train.sh", "cpu", "dna", "cub", "--data-root", "nowhere", *flags, folder=tmp_path)
+    assert code == 1, "a set that is not there cannot be looked up"
+    assert "error: cub is not in nowhere" in err.splitlines()[-1]
+    for folder in ("train-teacher", "meta-train"):
+        path = tmp_path / "exp/dna" / folder / "digits"
+        path.mkdir(parents=True)
+        (path / "result.json").write_text("{}")
+    code, _, err = run("run_meta_train.sh", "cpu", "dna", "digits", *flags, folder=tmp_path)
+    assert code == 2
+    assert f"-m dna meta-train {preset} --data digits --threads 1 --distill.no-such 1" in err
+    assert "train-teacher" not in err
+    code, _, err = run("run_search.sh", "cpu", "dna", "digits", "--top-k", "0", folder=tmp_path)
+    assert code == 2
+    assert f"-m dna search {preset} --data digits --top-k 0" in err
+    assert "meta-train" not in err
+    shutil.rmtree(tmp_path / "exp/dna/train-teacher")
+    flags = ["--threads", "1", "--recipe.no-such", "1"]
+    code, _, err = run("run_meta_train.sh", "cpu", "dna", "digits", "--seed", "x", *flags, folder=tmp_path)
+    assert code == 2
+    assert "no teacher of digits yet (exp/dna/train-teacher/digits): training it first" in err
+    assert f"-m dna train-teacher {preset} --data digits --seed x --threads 1" in err
+    shutil.rmtree(tmp_path / "exp/dna/meta-train")
+    code, _, err = run("run_search.sh", "cpu", "dna", "digits", "--seed", "x", "--top-k", "9", folder=tmp_path)
+    assert code == 2
+    assert "no supernet of digits yet (exp/dna/meta-train/digits): training it first" in err
+    assert f"-m dna train-teacher {preset} --data digits --seed x" in err
+    assert "--top-k" not in err
+    code, _, err = run("run_kd.sh", "cpu", "digits", "dna", "--arch", "DNA_x", folder=tmp_path)
+    assert code == 2
+    assert f"-m dna retrain {preset} --data digits --arch DNA_x" in err
+    assert "'DNA_x' is no network of DNA" in err.splitlines()[-1]
+
+
 def test_a_teacher_is_trained_on_the_cpu(tmp_path: Path) -> None:
     flags = ["--recipe.epochs", "1", "--recipe.epoch-images", "64", "--resolution", "16", "--out", "teacher"]
     code, out, _ = run("train_teacher.sh", "cpu", "digits", *flags, folder=tmp_path)
