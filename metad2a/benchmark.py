@@ -49,6 +49,20 @@ def accuracies_of(table: AccuracyTable, cells: Sequence[Cell], column: str, *, e
     return table.lookup(cells, column, TABLE_SPLIT, epochs)
 
 
+def ranks_among(everything: Tensor, accuracies: Tensor) -> Tensor:
+    """Places of accuracies among others, 1 for the best; equal ones share the better place.
+
+    Args:
+        everything: (N,) of all cells.
+        accuracies: (M,) of some of them.
+
+    Returns:
+        (M,) int64.
+    """
+    ordered = everything.sort().values
+    return 1 + len(ordered) - torch.searchsorted(ordered, accuracies, right=True)
+
+
 def judge(scores: Tensor, accuracies: Tensor) -> RankedAccuracies:
     """How good the cells are that a ranking puts first.
 

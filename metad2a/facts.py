@@ -30,6 +30,7 @@ def cell_facts(
     score: float | None = None,
     table: AccuracyTable | None = None,
     accuracy: float | None = None,
+    rank: int | None = None,
 ) -> CellFacts:
     """A cell with its cost in a space, and what is known of it."""
     cost = space.cost(cell, num_classes, resolution)
@@ -42,6 +43,7 @@ def cell_facts(
         score=score,
         index=None if table is None else table.index(cell),
         accuracy=accuracy,
+        rank=rank,
     )
 
 

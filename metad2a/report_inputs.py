@@ -55,6 +55,8 @@ class CellFacts:
     """The benchmark's, where the table is there."""
     accuracy: float | None = None
     """The table's, where it knows the dataset."""
+    rank: int | None = None
+    """Place by that accuracy among all cells of the table, 1 the best."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

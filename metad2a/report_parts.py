@@ -38,6 +38,8 @@ SCORE = (
     "The score ranks the cells for this dataset. It is not an accuracy: only the order counts, and the accuracy of a "
     "cell is known once it is trained, or from the benchmark's table where that knows the dataset."
 )
+_DRAWN = 2
+"""Cells that are drawn beside the best."""
 _MEASURES = {
     "validity": "graphs that are cells, of all that were drawn",
     "uniqueness": "distinct cells, of the valid graphs",
@@ -116,9 +118,24 @@ def cell_section(title: str, cell: CellFacts) -> Fragment:
         facts["Index in the benchmark"] = f"{cell.index:,}"
     if cell.accuracy is not None:
         facts["Accuracy in the table"] = percent(cell.accuracy, 2)
+    if cell.rank is not None:
+        facts["Rank in the benchmark"] = f"{cell.rank:,} of all cells, by that accuracy"
     if not cell.is_connected:
         facts["Warning"] = "no path leads from its input to its output: it learns nothing"
     return section(title, row(drawing, definitions(facts)))
+
+
+def next_cells(cells: Sequence[CellFacts]) -> list[Fragment]:
+    """Drawings of the cells that come after the best, as far as there are any."""
+    shown = cells[1 : 1 + _DRAWN]
+    if not shown:
+        return []
+    drawings = []
+    for place, cell in enumerate(shown, start=2):
+        known = "" if cell.accuracy is None else f", {percent(cell.accuracy, 2)} in the table"
+        caption = f"Rank {place}: {count(cell.num_params)} parameters{known}."
+        drawings.append(plot(cell_drawing(cell.edges), alt=f"The cell {cell.text}", caption=caption))
+    return [section("The next ones", row(*drawings))]
 
 
 def judged_definitions(judged: RankedAccuracies) -> dict[str, str | Fragment]:
@@ -157,13 +174,14 @@ def score_figures(facts: SearchFacts) -> Fragment:
 def cell_table(cells: Sequence[CellFacts]) -> Fragment:
     """Chosen cells, best first."""
     has_accuracy = any(cell.accuracy is not None for cell in cells)
-    columns = ["Rank", "Score", "Parameters", "MACs", *(["Accuracy"] if has_accuracy else []), "Cell"]
+    columns = ["Rank", "Score", "Parameters", "MACs", *(["Accuracy", "Its rank"] if has_accuracy else []), "Cell"]
     rows: list[list[str | Fragment]] = []
     for rank, cell in enumerate(cells, start=1):
-        accuracy: list[str | Fragment] = [percent(cell.accuracy, 2)] if has_accuracy else []
+        accuracy: list[str | Fragment] = [percent(cell.accuracy, 2), f"{cell.rank or 0:,}"] if has_accuracy else []
         costs = [count(cell.num_params), count(cell.macs)]
         rows.append([str(rank), decimal(cell.score, 4), *costs, *accuracy, code(cell.text)])
-    caption = "Cells by predicted score" + (", with the table's accuracy" if has_accuracy else "")
+    known = ", with the table's accuracy and its rank among all cells" if has_accuracy else ""
+    caption = f"Cells by predicted score{known}"
     return table(columns, rows, caption=caption, words=(0, len(columns) - 1), marked=(0,))
 
 

@@ -22,7 +22,7 @@ from common.features.sets import FeatureSet
 from common.report.facts import DatasetFacts, commands_of
 from common.spaces.nasbench201_table import AccuracyTable
 from metad2a.artifacts import Pair
-from metad2a.benchmark import RankedAccuracies, accuracies_of, describe, judge
+from metad2a.benchmark import RankedAccuracies, accuracies_of, describe, judge, ranks_among
 from metad2a.draws import Features, open_features
 from metad2a.facts import RESOLUTION, cell_facts, held_dataset, pair_card, planned_dataset
 from metad2a.generation import Generated, Generation
@@ -33,6 +33,7 @@ from metad2a.report import search_page
 from metad2a.report_inputs import SearchFacts
 
 _PRINTED = 5
+_KEPT = ("score", "num_params", "macs", "index", "accuracy", "rank")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +111,14 @@ class _Known:
     Attributes:
         table: None where there is none in the data root.
         accuracies: (M,) of the generated cells; None where it does not know the dataset.
-        judged: the same of the ranking.
+        ranks: (M,) their places among all cells of the table.
+        judged: the accuracies of the ranking.
         note: which accuracies these are, or why there are none.
     """
 
     table: AccuracyTable | None
     accuracies: Tensor | None
+    ranks: Tensor | None
     judged: RankedAccuracies | None
     note: str
 
@@ -124,13 +127,15 @@ def _look_up(cfg: SearchConfig, task: str, ranking: Ranking) -> _Known:
     table, column = find_table(cfg.data_root), column_of(task)
     if table is None:
         note = "there is no NAS-Bench-201 table in the data root: nothing is known of these cells' accuracies"
-        return _Known(table=None, accuracies=None, judged=None, note=note)
+        return _Known(table=None, accuracies=None, ranks=None, judged=None, note=note)
     if column is None:
         note = f"the benchmark's table does not know {task}; it has {', '.join(TABLE_COLUMNS.values())}"
-        return _Known(table=table, accuracies=None, judged=None, note=note)
+        return _Known(table=table, accuracies=None, ranks=None, judged=None, note=note)
     accuracies = accuracies_of(table, ranking.cells, column)
     note = f"test accuracy on {column} after 200 epochs, from the benchmark's table"
-    return _Known(table=table, accuracies=accuracies, judged=judge(ranking.scores, accuracies), note=note)
+    ranks = ranks_among(accuracies_of(table, table.cells, column), accuracies)
+    judged = judge(ranking.scores, accuracies)
+    return _Known(table=table, accuracies=accuracies, ranks=ranks, judged=judged, note=note)
 
 
 def _measures(generated: Generated, pair: Pair) -> dict[str, float | None]:
@@ -158,6 +163,7 @@ def _finish(cfg: SearchConfig, pair: Pair, ranking: Ranking, run: Run, *, datase
             score=float(ranking.scores[i]),
             table=known.table,
             accuracy=None if known.accuracies is None else float(known.accuracies[i]),
+            rank=None if known.ranks is None else int(known.ranks[i]),
         )
         for i in chosen
     ]
@@ -187,17 +193,7 @@ def _finish(cfg: SearchConfig, pair: Pair, ranking: Ranking, run: Run, *, datase
             "seen": pair.has_seen(dataset.name),
             "space": space.name,
             "measures": measures,
-            "chosen": [
-                {
-                    "arch": cell.text,
-                    "score": cell.score,
-                    "num_params": cell.num_params,
-                    "macs": cell.macs,
-                    "index": cell.index,
-                    "accuracy": cell.accuracy,
-                }
-                for cell in cells
-            ],
+            "chosen": [{"arch": cell.text} | {name: getattr(cell, name) for name in _KEPT} for cell in cells],
             "candidates": [space.format(cell) for cell in ranking.cells],
             "scores": ranking.scores.tolist(),
             "table": None if known.judged is None else known.judged.as_dict(),
@@ -215,7 +211,9 @@ def _report(result: Mapping[str, Any], cfg: SearchConfig, folder: Path) -> None:
     seen = "which it HAS seen" if result["seen"] else "which it has not seen"
     print(f"{result['task']}, {seen}: the models learned from {', '.join(result['sources']) or 'unknown sets'}")
     for place, cell in enumerate(result["chosen"][:_PRINTED], start=1):
-        accuracy = "" if cell["accuracy"] is None else f"  {100 * cell['accuracy']:.2f} % in the table"
+        accuracy = (
+            "" if cell["accuracy"] is None else f"  {100 * cell['accuracy']:.2f} % in the table, rank {cell['rank']:,}"
+        )
         print(
             f"  {place}. {cell['arch']}  score {cell['score']:.4f}  {cell['num_params']:,} parameters  "
             f"{cell['macs']:,} MACs{accuracy}"

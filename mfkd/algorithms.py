@@ -6,7 +6,7 @@ same arguments give the same result; with the evaluations of an interrupted run 
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -72,16 +72,16 @@ def mfkd1(domain: Domain, evaluate: Evaluate, config: Mfkd1Config, known: Iterab
             "way: train longer, or on more images"
         )
     features = domain.features(points)
-    wellposed = config.gp == "wellposed"
-    process = fit_wellposed(features, accuracies) if wellposed else fit_legacy(features, accuracies, scaling="none")
+    process = fit_mfkd1(features, accuracies, config.gp)
     if process.is_degenerate:
         raise RuntimeError(
             f"the {config.gp} process of {len(points)} evaluations is degenerate (length scale "
             f"{process.kernel.length_scale:g}) and predicts nothing: evaluate more points, or choose gp 'wellposed'"
         )
     ties = _ties(config.gp, _random(config.seed, "mfkd1", "winner"))
-    choice = choose(domain.predict(process), -config.risk, ties)
-    return PredictedWinner(choice=choice, evaluations=ledger.evaluations)
+    choice = choose(domain.predict(process, with_std=config.risk != 0), -config.risk, ties)
+    std = float(process.predict(domain.features([choice.point]))[1][0])
+    return PredictedWinner(choice=replace(choice, std=std), evaluations=ledger.evaluations)
 
 
 def mfkd2(
@@ -133,7 +133,7 @@ def mfkd2_step(
     accuracies = ledger.accuracies(points, fidelity)
     while len(points) < config.max_samples and not config.is_reached(accuracies.max()):
         random = _random(config.seed, "mfkd2", fidelity, len(points))
-        process = _mfkd2_process(domain.features(points), accuracies, config.gp, random)
+        process = fit_mfkd2(domain.features(points), accuracies, config.gp, random)
         choice = choose(domain.predict(process), config.kappa, _ties(config.gp, random), points)
         points.append(choice.point)
         accuracies = np.append(accuracies, ledger.accuracies([choice.point], fidelity))
@@ -176,7 +176,15 @@ def _cokriging(domain: Domain, low: tuple[Sequence[int], Array], high: tuple[Seq
     return fit_cokriging(domain.features(low[0]), low[1], [rows[point] for point in high[0]], high[1])
 
 
-def _mfkd2_process(features: Array, accuracies: Array, mode: GpMode, random: np.random.Generator) -> GaussianProcess:
+def fit_mfkd1(features: Array, accuracies: Array, mode: GpMode) -> GaussianProcess:
+    """The process of algorithm 1: (n, D) features and their (n,) accuracies."""
+    if mode == "wellposed":
+        return fit_wellposed(features, accuracies)
+    return fit_legacy(features, accuracies, scaling="none")
+
+
+def fit_mfkd2(features: Array, accuracies: Array, mode: GpMode, random: np.random.Generator) -> GaussianProcess:
+    """The process of a step of algorithm 2: (n, D) features, their (n,) accuracies, and what draws its restarts."""
     if mode == "wellposed":
         return fit_wellposed(features, accuracies)
     scaling = _MFKD2_SCALING[mode]

@@ -26,7 +26,7 @@ class Block:
     Attributes:
         first: number of the first of them.
         mean: (N,).
-        std: (N,).
+        std: (N,), zeros where deviations were not asked for.
     """
 
     first: int
@@ -46,8 +46,13 @@ class Domain(Protocol):
         """Features of some points, (N, D); ValueError for a point outside."""
         ...
 
-    def predict(self, process: GaussianProcess) -> Iterator[Block]:
-        """Predictions of a process at all points in order; the cuts depend on the domain alone."""
+    def predict(self, process: GaussianProcess, *, with_std: bool = True) -> Iterator[Block]:
+        """Predictions of a process at all points in order; the cuts depend on the domain alone.
+
+        Args:
+            process: of the same features.
+            with_std: deviations cost as many products as there are observations, means one.
+        """
         ...
 
 
@@ -79,10 +84,11 @@ class PoolDomain:
         """
         return self._features[_checked(points, self.size)]
 
-    def predict(self, process: GaussianProcess) -> Iterator[Block]:
+    def predict(self, process: GaussianProcess, *, with_std: bool = True) -> Iterator[Block]:
         """Predictions of a process at all points, in order."""
         for first in range(0, self.size, _BLOCK_POINTS):
-            yield Block(first, *process.predict(self._features[first : first + _BLOCK_POINTS]))
+            mean, std = process.predict(self._features[first : first + _BLOCK_POINTS])
+            yield Block(first, mean, std if with_std else np.zeros_like(mean))
 
 
 class ProductDomain:
@@ -120,7 +126,7 @@ class ProductDomain:
         digits = np.unravel_index(_checked(points, self.size), self._sizes)
         return np.stack([axis[column] for axis, column in zip(self._levels, digits, strict=True)], 1)
 
-    def predict(self, process: GaussianProcess) -> Iterator[Block]:
+    def predict(self, process: GaussianProcess, *, with_std: bool = True) -> Iterator[Block]:
         """Predictions of a process at all points, in order.
 
         With correlations k(x, x_i) = slow[a, i] * fast[b, i] of x = (a, b), means are (slow * weights) @ fast.T, and
@@ -135,15 +141,18 @@ class ProductDomain:
         fast = np.ascontiguousarray(self._correlations(process, range(cut, len(self._levels))).T)  # (n, fast points)
         num_rows = max(1, _BLOCK_POINTS // fast.shape[1])
         for row in range(0, len(slow), num_rows):
-            yield self._block(process, slow[row : row + num_rows], fast, row * fast.shape[1])
+            here, first = slow[row : row + num_rows], row * fast.shape[1]
+            mean = (here * process.weights) @ fast
+            std = self._deviations(process, here, fast) if with_std else np.zeros_like(mean)
+            yield Block(first, process.mean_of(mean).ravel(), std.ravel())
 
-    def _block(self, process: GaussianProcess, slow: Array, fast: Array, first: int) -> Block:
-        mean = (slow * process.weights) @ fast
-        explained, part = np.zeros_like(mean), np.empty_like(mean)
+    def _deviations(self, process: GaussianProcess, slow: Array, fast: Array) -> Array:
+        shape = len(slow), fast.shape[1]
+        explained, part = np.zeros(shape), np.empty(shape)
         for used, row in enumerate(process.whitening, 1):  # lower triangular: zero beyond `used`
             np.matmul(slow[:, :used] * row[:used], fast[:used], out=part)
             explained += np.square(part, out=part)
-        return Block(first, process.mean_of(mean).ravel(), process.deviation_of(explained).ravel())
+        return process.deviation_of(explained)
 
     def _cut(self) -> int:
         """Number of slow axes that makes the two tables smallest."""

@@ -4,6 +4,7 @@ Source: Trofimov et al., arXiv 2006.08341, released code for Vega: parts of the 
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,13 +16,15 @@ from torch import Tensor
 
 from common.data.dataset import ImageDataset
 from common.data.open import open_dataset
-from common.data.tasks import Task
+from common.data.tasks import Task, open_task
 from common.experiment.config import UsageError
 from mfkd.fields import Fields, as_number
 
 HELD_OUT = 0.2
 """Last part of the training images that searches validate on where a file names none, as in version 1."""
 _TRANSFORMS = ("RandomCrop", "RandomHorizontalFlip", "ToTensor", "ToPILImage", "Normalize")
+_PART = re.compile(r".+/\d+(-\d+)?")
+"""Some classes of a set, such as `cifar100/0-9`."""
 _ROUNDING = 1e-9  # 0.29 of 100 images are 29
 
 
@@ -34,6 +37,7 @@ class Images:
         data_path: folder of the dataset that the file names; the flag and the variable for the data root win over it.
         resolution: height and width in pixels.
         train_portion: the first part of the training images that is trained on, in (0, 1].
+        min_images: a larger part is trained on in searches where that is fewer images.
         valid_from: validation images are the training images from this share on; None holds out the last fifth.
         subset: "first" takes the images in their order, "stratified" every class in proportion, for any portion.
         validate_on: "test" searches on test images, as published files do; "train" on the held-out ones.
@@ -43,6 +47,7 @@ class Images:
     data_path: str | None = None
     resolution: int = 32
     train_portion: float = 1.0
+    min_images: int = 0
     valid_from: float | None = None
     subset: Literal["first", "stratified"] = "first"
     validate_on: Literal["train", "test"] = "train"
@@ -129,7 +134,20 @@ def open_images(images: Images, *, data_root: Path | None, seed: int) -> ImageDa
 
 @lru_cache(maxsize=1)
 def _opened(dataset: str, resolution: int, data_root: Path | None, seed: int) -> ImageDataset:
-    return open_dataset(dataset, resolution=resolution, data_root=data_root, seed=seed)
+    if not _PART.fullmatch(dataset) or Path(dataset).expanduser().exists():
+        return open_dataset(dataset, resolution=resolution, data_root=data_root, seed=seed)
+    task = open_task(dataset, resolution=resolution, data_root=data_root, seed=seed)
+    return ImageDataset(
+        name=task.id,
+        images=task.images,
+        labels=task.labels,
+        class_names=task.class_names,
+        train=task.train,
+        valid=task.train[:0],
+        test=task.evaluation,
+        description=task.description,
+        flip=task.flip,
+    )
 
 
 def data_root_of(images: Images, given: Path | None) -> Path | None:
@@ -148,7 +166,7 @@ def search_task(images: Images, dataset: ImageDataset) -> Task:
     pool = _ordered(images, dataset)
     start = int((images.valid_from or 1 - HELD_OUT) * len(pool) + _ROUNDING)
     on_test = images.validate_on == "test"
-    wanted = int(images.train_portion * len(pool) + _ROUNDING)
+    wanted = max(int(images.train_portion * len(pool) + _ROUNDING), images.min_images)
     train = pool[: wanted if on_test else min(wanted, start)]
     if not on_test:
         return _task(images, dataset, train, pool[start:], f"valid {start}-{len(pool)}")
@@ -192,7 +210,7 @@ def _task(images: Images, dataset: ImageDataset, train: Tensor, evaluation: Tens
         empty = [dataset.class_names[index] for index in (counts == 0).nonzero().flatten().tolist()]
         raise ValueError(
             f"{len(train)} training and {len(evaluation)} evaluation images of {dataset.name} leave nothing for "
-            f"{', '.join(empty[:5]) or 'evaluation'}: raise train_portion, or take subset: stratified"
+            f"{', '.join(empty[:5]) or 'evaluation'}: raise train_portion (--low.portion), or take subset: stratified"
         )
     name = f"{dataset.name}, {images.subset} {len(train)}, {evaluated}"
     return Task(

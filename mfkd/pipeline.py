@@ -11,7 +11,7 @@ from typing import Any
 from common.experiment.config import UsageError, digest
 from common.experiment.names import slug
 from common.experiment.presets import nearest
-from mfkd.config import GpMode, Mfkd1Config, StepConfig
+from mfkd.config import GpMode, Mfkd1Config, MfKdConfig, StepConfig
 from mfkd.fields import Fields, read_mapping
 from mfkd.images import Images, read_dataset
 from mfkd.models import Model, Space, read_model, read_space
@@ -24,6 +24,19 @@ _FOLDER = "{local_base_path}"
 
 
 @dataclass(frozen=True, kw_only=True)
+class HighFidelity:
+    """What a search of both fidelities trains networks on, and how, at the high one.
+
+    Attributes:
+        images: the validation images are those of the low fidelity.
+        training: how.
+    """
+
+    images: Images
+    training: Training
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchStep:
     """A step that searches a space.
 
@@ -32,16 +45,19 @@ class SearchStep:
         images: what networks are trained and compared on.
         space: what is searched.
         num_classes: outputs of its networks as the file says; None for those of the dataset.
-        algorithm: a `Mfkd1Config` for algorithm 1, a `StepConfig` for a step of algorithm 2.
+        algorithm: a `Mfkd1Config` for algorithm 1, a `StepConfig` for a step of algorithm 2, a `MfKdConfig` for
+            co-kriging.
         training: how networks are trained.
+        high: the same at high fidelity; for co-kriging alone.
     """
 
     name: str
     images: Images
     space: Space
     num_classes: int | None
-    algorithm: Mfkd1Config | StepConfig
+    algorithm: Mfkd1Config | StepConfig | MfKdConfig
     training: Training
+    high: HighFidelity | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,8 +47,15 @@ def train_models(step: TrainStep, context: Context) -> dict[str, Any]:
     models = []
     for job in jobs.values():
         weights = str(job.weights.relative_to(context.folder))
-        models.append({**read_json(job.performance), "weights": weights, "model": job.model.description})
-    return {"step": step.name, "kind": "train", "loss": step.training.recipe.loss, "models": models}
+        measured = read_json(job.performance)
+        models.append({"name": job.name, **measured, "weights": weights, "model": job.model.description})
+    return {
+        "step": step.name,
+        "kind": "train",
+        "loss": step.training.recipe.loss,
+        "seed": step.training.seed,
+        "models": models,
+    }
 
 
 def _models(step: TrainStep) -> dict[str, Model]:

@@ -14,6 +14,7 @@ from common.experiment.files import write_json
 from common.experiment.seeds import derive_seed
 from common.experiment.workers import Workers
 from common.kd.guide import weights_digest
+from common.kd.recipe import Recipe
 from common.kd.trainer import train
 from common.store.records import Record, RecordStore
 from mfkd.evaluations import Fidelity
@@ -85,6 +86,16 @@ class Setting:
         """Digest of what a result depends on beside images, architecture and seed."""
         parts = {"recipe": to_dict(self.training.recipe), "teacher": self.teacher, "fidelity": self.fidelity}
         return digest(parts | {"resolution": self.images.resolution})
+
+    def training_macs(self, model: Model, task: Task) -> int:
+        """Multiply-accumulates of a whole training, evaluation aside; an estimate that no other process disturbs.
+
+        Forward and backward pass of an image count as three forward passes, the teacher's forward pass as one.
+        """
+        forward = 3 * model.cost(task.num_classes, task.resolution).macs
+        if self.training.teacher is not None:
+            forward += teacher_of(self.space).cost(task.num_classes, task.resolution).macs
+        return forward * num_images_of(self.training.recipe, len(task.train))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +207,8 @@ def train_model(job: ModelJob) -> None:
         "task": task.id,
         "description": task.description,
         "accuracy": outcome.final_accuracy,
+        "best_accuracy": outcome.best_accuracy,
+        "initial_accuracy": outcome.initial_accuracy,
         "seconds": outcome.seconds,
         **asdict(job.model.cost(task.num_classes, task.resolution)),
         "curve": outcome.curve,
@@ -204,6 +217,12 @@ def train_model(job: ModelJob) -> None:
     save_model(job.weights, network.cpu(), job.model, notes)
     write_json(job.performance, measured)
     checkpoint.unlink(missing_ok=True)
+
+
+def num_images_of(recipe: Recipe, num_train: int) -> int:
+    """Images that a training draws in all: whole batches of every epoch."""
+    epoch = num_train if recipe.epoch_images is None else min(num_train, recipe.epoch_images)
+    return recipe.epochs * (epoch // recipe.batch_size * recipe.batch_size)
 
 
 def task_of(images: Images, place: Place) -> Task:

@@ -9,9 +9,10 @@ from common.data.tasks import task_id
 from common.experiment.names import slug
 from dass.evaluate import UNSEEN
 from metad2a.labels import PUBLISHED
+from mfkd.search import PUBLISHED as MFKD_PUBLISHED
 
-SETS = {"dass": UNSEEN, "metad2a": PUBLISHED}
-"""Unseen sets that each method was published with."""
+SETS = {"dass": UNSEEN, "metad2a": PUBLISHED, "mfkd": MFKD_PUBLISHED}
+"""Sets that each method was published with."""
 
 
 def present(names: tuple[str, ...], data_root: Path | None) -> list[str]:

@@ -2,16 +2,16 @@
 # Train the network that the search chose.
 USAGE='usage: bash script/run_kd.sh GPU DATASET [METHOD] [flags]
 
-dass: distils the best student of the search on the dataset from its teacher; metad2a: trains the best cell. From
-several seeds; dna: trains the network that was found. Searches first where no search was done yet and no --arch is
-given.
+dass: distils the best student of the search on the dataset from its teacher; metad2a: trains the best cell; mfkd:
+distils the network that was found; dna: trains it anew. From several seeds. Searches first where no search was done yet
+and no --arch is given.
 
   GPU      cpu, auto (the first GPU, the CPU where there is none) or the number of a GPU
   DATASET  a name (digits, cub, ...) or a folder of class folders
-  METHOD   dass (default), metad2a or dna
-  flags    all that begins with --, or stands behind a --, goes to the step: python -m dass distill --help,
-           python -m metad2a train --help and python -m dna retrain --help list them. The preset is configs/METHOD/cpu.yaml; --config
-           configs/METHOD/paper.yaml takes the published settings'
+  METHOD   dass (default), dna, metad2a or mfkd
+  flags    all that begins with --, or stands behind a --, goes to the step, which is distill, train, retrain or
+           finetune, whichever the method has: python -m METHOD STEP --help lists them. The preset is
+           configs/METHOD/cpu.yaml; --config configs/METHOD/paper.yaml takes the published settings'
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname -- "$0")/common.sh"
 
@@ -19,12 +19,11 @@ split_arguments "$@"
 take_gpu
 need_dataset
 DATASET=$WORD
-take_method distill train retrain
+take_method distill train retrain finetune
 no_more_words
 find_python
-STEP=distill
-for step in train retrain; do
-    if [[ ! -f $ROOT/$METHOD/$STEP.py ]]; then STEP=$step; fi
+for STEP in distill train retrain finetune; do
+    if [[ -f $ROOT/$METHOD/$STEP.py ]]; then break; fi
 done
 if ! has_flag arch; then
     folder=$(lookup folder "$METHOD" search "$DATASET")

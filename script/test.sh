@@ -3,7 +3,7 @@
 USAGE='usage: bash script/test.sh [arguments for pytest]
 
 Installs the repository with its development tools into .venv (not where the variable PYTHON names a Python that has
-them), then runs ruff, mypy and pytest. The packed image sets are looked for in NAS_DATA, else in
+them), then runs ruff, mypy and pytest. The packed image sets are looked for in NAS_DATA and its folder images, else in
 ../shared/data/images; without them the tests that need them are left out, and where CI is set that is a failure.'
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname -- "$0")/common.sh"
@@ -26,7 +26,7 @@ fi
 cd -- "$ROOT"
 selection=()
 images=${NAS_DATA:-$ROOT/../shared/data/images}
-if [[ ! -f $images/tiny_imagenet_a.npz ]]; then
+if [[ ! -f $images/tiny_imagenet_a.npz && ! -f $images/images/tiny_imagenet_a.npz ]]; then
     [[ -z ${CI:-} ]] || fail "the packed image sets are not in $images: set NAS_DATA to their folder"
     say "the packed image sets are not in $images: tests that need them are left out (NAS_DATA names their folder)"
     selection=(-m "not data")

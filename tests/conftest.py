@@ -13,10 +13,11 @@ torch.set_num_threads(1)  # small tensors; workers x threads must not exceed the
 def data_root() -> Path:
     """Folder of the packed image sets; a test that asks for it fails loudly where the folder is missing."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "data" / "images"
-    folder = Path(os.environ.get("NAS_DATA", beside))
-    if not (folder / "tiny_imagenet_a.npz").is_file():
-        pytest.fail(f"the packed image sets are not in {folder}: set NAS_DATA to the folder that holds cub100.npz ...")
-    return folder
+    root = Path(os.environ.get("NAS_DATA", beside)).resolve()  # tests change their folder
+    for folder in (root, root / "images"):
+        if (folder / "tiny_imagenet_a.npz").is_file():
+            return folder
+    pytest.fail(f"the packed image sets are not in {root}: set NAS_DATA to the folder that holds cub100.npz ...")
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from common.report.figures import Curve, block_widths, grouped_bars, training_curves, value_spread
 from common.report.images import contact_sheet, gallery
+from common.report.intervals import coverage, interval_scatter
 from common.report.page import (
     Fragment,
     code,
@@ -26,9 +27,11 @@ __all__ = [
     "command",
     "contact_sheet",
     "cost_scatter",
+    "coverage",
     "definitions",
     "gallery",
     "grouped_bars",
+    "interval_scatter",
     "note",
     "page",
     "paragraph",

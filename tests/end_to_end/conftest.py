@@ -32,6 +32,14 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Toy:
 
 
 @pytest.fixture(scope="session")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """The same for mfkd: a folder in which `search` was run, which trained the teacher first."""
+    toy = Toy.make(tmp_path_factory.mktemp("networks"), "mfkd")
+    toy.do("search", "--data", "images/own")
+    return toy
+
+
+@pytest.fixture(scope="session")
 def blocks(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     """The same for dna: a folder in which `train-teacher`, `meta-train` and `search`, which rates, were run.
 

@@ -57,7 +57,7 @@ def keys_of(section: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def test_every_method_ships_both_presets() -> None:
-    methods = {file.parent.name for file in ROOT.glob("*/__main__.py")} - {"mfkd"}  # its presets are pipeline files
+    methods = {file.parent.name for file in ROOT.glob("*/__main__.py")}
     assert {(file.parent.name, file.stem) for file in FILES} == {(m, p) for m in methods for p in ("cpu", "paper")}
 
 
@@ -146,3 +146,28 @@ def test_steps_of_the_cpu_preset_of_metad2a_see_datasets_alike() -> None:
     assert len(seen) == 1
     search, evaluate = (parse(file, step, ["--config", str(file)]) for step in ("search", "evaluate"))
     assert (search.generation, search.num_draws) == (evaluate.generation, evaluate.num_draws)
+
+
+def test_the_published_preset_of_mfkd_holds_the_published_numbers() -> None:
+    file = ROOT / "configs/mfkd/paper.yaml"
+    train, search, distill = (
+        parse(file, step, ["--config", str(file)]) for step in ("train-teacher", "search", "distill")
+    )
+    for recipe in (train.recipe, search.teacher.recipe, search.low.recipe, search.high.recipe, distill.recipe):
+        assert (recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.momentum) == (100, 128, 0.1, 0.9)
+        assert (recipe.nesterov, recipe.weight_decay, recipe.schedule) == (False, 5e-4, "cosine")
+    assert (train.recipe.loss, search.low.recipe.loss, search.low.recipe.beta) == ("ce", "nst", 12.5)
+    assert (search.low.portion, search.high.portion, search.high.recipe.loss) == (0.03, 1.0, "ce")
+    assert (search.num_low, search.init_low, search.num_high, search.init_high) == (10, 5, 10, 5)
+    assert (search.kappa, search.risk, search.space.space.size()) == (0.5, 0.0, 2_097_152)
+
+
+def test_steps_of_the_cpu_preset_of_mfkd_search_one_space_and_agree_on_the_teacher() -> None:
+    file = ROOT / "configs/mfkd/cpu.yaml"
+    steps = ("train-teacher", "search", "distill", "evaluate", "correlate")
+    parsed = {step: parse(file, step, ["--config", str(file)]) for step in steps}
+    assert len({config.space for config in parsed.values()}) == 1
+    recipe = parsed["train-teacher"].recipe
+    assert recipe == parsed["search"].teacher.recipe == parsed["distill"].teacher.recipe
+    low = parsed["search"].low.recipe
+    assert low.epochs * (low.epoch_images // low.batch_size) >= 150, "fewer steps leave batch statistics unsettled"

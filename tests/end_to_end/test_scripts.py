@@ -135,38 +135,39 @@ def test_the_cell_of_metad2a_is_searched_and_trained(tmp_path: Path) -> None:
 
 def test_dna_trains_what_is_missing_first(tmp_path: Path) -> None:
     preset = f"--config {SCRIPT.parent}/configs/dna/cpu.yaml --gpu cpu"
-    flags = ["--threads", "1", "--distill.no-such", "1"]
-    code, _, err = run("run_meta_train.sh", "cpu", "dna", "cub", "--data-root", "nowhere", *flags, folder=tmp_path)
-    assert code == 1, "a set that is not there cannot be looked up"
-    assert "error: cub is not in nowhere" in err.splitlines()[-1]
-    for folder in ("train-teacher", "meta-train"):
-        path = tmp_path / "exp/dna" / folder / "digits"
-        path.mkdir(parents=True)
-        (path / "result.json").write_text("{}")
-    code, _, err = run("run_meta_train.sh", "cpu", "dna", "digits", *flags, folder=tmp_path)
-    assert code == 2
-    assert f"-m dna meta-train {preset} --data digits --threads 1 --distill.no-such 1" in err
-    assert "train-teacher" not in err
-    code, _, err = run("run_search.sh", "cpu", "dna", "digits", "--top-k", "0", folder=tmp_path)
-    assert code == 2
-    assert f"-m dna search {preset} --data digits --top-k 0" in err
-    assert "meta-train" not in err
-    shutil.rmtree(tmp_path / "exp/dna/train-teacher")
-    flags = ["--threads", "1", "--recipe.no-such", "1"]
-    code, _, err = run("run_meta_train.sh", "cpu", "dna", "digits", "--seed", "x", *flags, folder=tmp_path)
-    assert code == 2
-    assert "no teacher of digits yet (exp/dna/train-teacher/digits): training it first" in err
-    assert f"-m dna train-teacher {preset} --data digits --seed x --threads 1" in err
-    shutil.rmtree(tmp_path / "exp/dna/meta-train")
-    code, _, err = run("run_search.sh", "cpu", "dna", "digits", "--seed", "x", "--top-k", "9", folder=tmp_path)
+    flags = ["--top-k", "9", "--seed", "x"]
+    code, _, err = run("run_search.sh", "cpu", "dna", "digits", *flags, folder=tmp_path)
     assert code == 2
     assert "no supernet of digits yet (exp/dna/meta-train/digits): training it first" in err
+    assert "no teacher of digits yet (exp/dna/train-teacher/digits): training it first" in err
     assert f"-m dna train-teacher {preset} --data digits --seed x" in err
     assert "--top-k" not in err
-    code, _, err = run("run_kd.sh", "cpu", "digits", "dna", "--arch", "DNA_x", folder=tmp_path)
+    for step in ("train-teacher", "search"):
+        folder = tmp_path / "exp/dna" / step / "digits"
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text("{}")
+    code, _, err = run("run_meta_train.sh", "cpu", "dna", "digits", "--distill.no-such", "1", folder=tmp_path)
     assert code == 2
-    assert f"-m dna retrain {preset} --data digits --arch DNA_x" in err
-    assert "'DNA_x' is no network of DNA" in err.splitlines()[-1]
+    assert f"-m dna meta-train {preset} --data digits --distill.no-such 1" in err
+    assert "train-teacher" not in err
+    code, _, err = run("run_kd.sh", "cpu", "digits", "dna", "--recipe.no-such", "1", folder=tmp_path)
+    assert code == 2
+    assert f"-m dna retrain {preset} --data digits --recipe.no-such 1" in err
+
+
+def test_the_network_of_mfkd_is_searched_and_distilled(tmp_path: Path) -> None:
+    preset = f"--config {SCRIPT.parent}/configs/mfkd/cpu.yaml --gpu cpu"
+    code, _, err = run("run_kd.sh", "cpu", "digits/2-4", "mfkd", "--arch", "none", "--seeds", "1", folder=tmp_path)
+    assert code == 2
+    assert f"-m mfkd distill {preset} --data digits/2-4 --arch none --seeds 1" in err
+    assert "mfkd distill: error: architecture 'none' is malformed" in err.splitlines()[-1]
+    code, _, err = run("run_kd.sh", "cpu", "cub", "mfkd", folder=tmp_path)
+    assert code == 1
+    assert "error: cub is not in dataset" in err.splitlines()[-1]
+    code, _, err = run("run_search.sh", "cpu", "mfkd", "digits", "--num-lou", "3", folder=tmp_path)
+    assert code == 2
+    assert f"-m mfkd search {preset} --data digits --num-lou 3" in err
+    assert "did you mean --num-low?" in err.splitlines()[-1]
 
 
 def test_a_teacher_is_trained_on_the_cpu(tmp_path: Path) -> None:
@@ -258,7 +259,7 @@ def lookup(*arguments: str, folder: Path) -> str:
 
 
 def test_no_unseen_set_is_found_in_an_empty_folder(tmp_path: Path) -> None:
-    for method in ("dass", "metad2a"):
+    for method in ("dass", "metad2a", "mfkd"):
         assert lookup("--data-root", str(tmp_path), "present", method, folder=tmp_path).split() == []
 
 
@@ -268,6 +269,8 @@ def test_the_unseen_sets_that_are_there_are_found(data_root: Path, tmp_path: Pat
     assert found == ["cub", "dtd", "quickdraw", "stanford_cars"]
     found = lookup("--data-root", str(data_root), "present", "metad2a", folder=tmp_path).split()
     assert found == ["cifar10", "cifar100", "mnist"]
+    found = lookup("--data-root", str(data_root), "present", "mfkd", folder=tmp_path).split()
+    assert found == ["cifar10", "cifar100"]
 
 
 @pytest.fixture

@@ -26,6 +26,8 @@ from dna.__main__ import STEPS as DNA_STEPS
 from dna.__main__ import name_first
 from metad2a.__main__ import STEPS as METAD2A_STEPS
 from metad2a.official_flags import translate as translate_metad2a
+from mfkd.__main__ import STEPS as MFKD_STEPS
+from mfkd.__main__ import name_file
 
 ROOT = Path(__file__).resolve().parents[2]
 RESOLUTION = 16
@@ -98,6 +100,55 @@ train:
   num_random: 2
 evaluate: {features: *features, generation: *generation, seeds: [0, 1]}
 """
+MFKD_PRESET = """
+train-teacher:
+  resolution: 16
+  space: &space
+    channels: ["8,16", "8,16", "16,24", "16,24", "24,32", "24,32", "32,40"]
+    repetitions: ["1", "1", "1,2", "1", "1,2", "1", "1"]
+    first_stride: 2
+    last_channel: 64
+  recipe: &teacher
+    {loss: ce, epochs: 5, epoch_images: 320, batch_size: 16, learning_rate: 0.1, validate_every: 5, flip: "no",
+     channels_last: true}
+search: &search
+  resolution: 16
+  space: *space
+  teacher: {recipe: *teacher}
+  low:
+    portion: 0.5
+    recipe: {loss: nst, epochs: 4, epoch_images: 128, batch_size: 16, learning_rate: 0.1, validate_every: 4, flip: "no",
+             channels_last: true}
+  high:
+    recipe: &full {loss: ce, epochs: 3, epoch_images: 256, batch_size: 16, learning_rate: 0.1, validate_every: 3,
+                   flip: "no", channels_last: true}
+  num_low: 4
+  init_low: 2
+  num_high: 3
+  init_high: 2
+distill:
+  resolution: 16
+  space: *space
+  teacher: {recipe: *teacher}
+  recipe: {loss: kd, temperature: 4.0, alpha: 0.1, epochs: 10, epoch_images: 320, batch_size: 16, learning_rate: 0.1,
+           validate_every: 5, flip: "no", channels_last: true}
+  seeds: [1, 2]
+  num_random: 1
+evaluate:
+  <<: *search
+  recipe: *full
+  seeds: [0, 1]
+correlate:
+  resolution: 16
+  space: *space
+  teacher: {recipe: *teacher}
+  low:
+    portion: 0.1
+    recipe: {epochs: 2, epoch_images: 32, batch_size: 16, learning_rate: 0.1, validate_every: 2, flip: "no"}
+  high: {recipe: {loss: ce, epochs: 1, epoch_images: 64, batch_size: 16, learning_rate: 0.1, flip: "no"}}
+  num_networks: 4
+  seeds: [0, 1]
+"""
 DNA_PRESET = """
 train-teacher:
   resolution: 16
@@ -129,6 +180,7 @@ evaluate: {resolution: 16, space: *space, recipe: *recipe, drop_rate: 0.0, drop_
 PROGRAMS = {
     "dass": (DASS_STEPS, translate_dass, PRESET),
     "metad2a": (METAD2A_STEPS, translate_metad2a, METAD2A_PRESET),
+    "mfkd": (MFKD_STEPS, name_file, MFKD_PRESET),
     "dna": (DNA_STEPS, name_first, DNA_PRESET),
 }
 """Method -> its steps, its released flags, and a preset of the smallest sizes."""

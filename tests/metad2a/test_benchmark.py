@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from metad2a.benchmark import describe, expected_of_random_order, judge
+from metad2a.benchmark import describe, expected_of_random_order, judge, ranks_among
 
 
 def test_a_ranking_is_judged_by_what_it_puts_first() -> None:
@@ -36,3 +36,10 @@ def test_random_order_is_judged_by_its_expectation(size: int) -> None:
     largest = [max(chosen) for chosen in itertools.combinations(accuracies.tolist(), num)]
     assert found.best_of_top == pytest.approx(np.mean(largest), abs=1e-6)
     assert found.top1 == found.mean_of_top == found.mean == pytest.approx(float(accuracies.mean()))
+
+
+def test_a_rank_counts_the_cells_that_are_better() -> None:
+    everything = torch.tensor([0.1, 0.9, 0.5, 0.5, 0.7])
+    ranks = ranks_among(everything, everything[[1, 4, 2, 3, 0]])
+    assert ranks.tolist() == [1, 2, 3, 3, 5]
+    assert ranks.tolist() == [1 + sum(value < other for other in everything) for value in everything[[1, 4, 2, 3, 0]]]

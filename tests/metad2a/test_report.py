@@ -33,6 +33,7 @@ CELL = CellFacts(
     score=3.0614,
     index=6111,
     accuracy=0.943733,
+    rank=1,
 )
 JUDGED = RankedAccuracies(top1=0.9402, best_of_top=0.9437, mean_of_top=0.9361, mean=0.9268, spearman=0.641)
 COMMANDS = {"Repeat this run": "python -m metad2a search --data 'my birds'"}
@@ -91,7 +92,7 @@ def search_facts() -> SearchFacts:
         dataset=dataset(),
         scores=torch.linspace(3.0614, 1, 40),
         num_params=list(range(1_000_000, 1_000_040)),
-        cells=[CELL, replace(CELL, score=2.9, accuracy=0.9, index=7)],
+        cells=[CELL, replace(CELL, score=2.9, accuracy=0.9, index=7, rank=7_777)],
         chosen=[0, 3],
         measures={
             "num_graphs": 812,
@@ -118,6 +119,9 @@ def test_a_search_page_says_what_is_known_and_by_whom() -> None:
         "153 M MACs",
         "94.37 %",
         "6,111",
+        "1 of all cells",
+        "7,777",
+        "Rank 2: 1.07 M parameters, 90.00 % in the table.",
         "cifar100, tiny_imagenet",
         "0.31 s",
         "my birds",
@@ -137,13 +141,14 @@ def test_a_search_page_without_a_table_says_why() -> None:
         table=None,
         accuracies=None,
         table_note="the benchmark's table does not know birds",
-        cells=[replace(CELL, accuracy=None, index=None)],
+        cells=[replace(CELL, accuracy=None, index=None, rank=None)],
         chosen=[0],
     )
     text = read(search_page(facts))
     assert "the benchmark's table does not know birds" in text
     assert "94.37" not in text
-    assert "Index in the benchmark" not in text
+    assert "in the benchmark" not in text
+    assert "The next ones" not in text
 
 
 def test_a_search_page_leaves_out_what_is_not_known() -> None:

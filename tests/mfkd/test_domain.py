@@ -86,6 +86,16 @@ def test_blocks_follow_one_another_and_cover_the_domain(seven_layers: ProductDom
         assert following == domain.size
 
 
+def test_means_alone_are_those_beside_deviations(seven_layers: ProductDomain) -> None:
+    pool = PoolDomain(np.random.default_rng(0).normal(size=(500, 2)))
+    for domain in (seven_layers, pool):
+        process = condition(*process_on(domain, num=6), Kernel(length_scale=2))
+        for both, alone in zip(domain.predict(process), domain.predict(process, with_std=False), strict=True):
+            np.testing.assert_array_equal(both.mean, alone.mean)
+            assert both.std.max() > 0
+            assert not alone.std.any()
+
+
 def test_no_row_of_features_is_made_for_each_point() -> None:
     """Features of all points would take 235 MB, one array of predictions 17 MB."""
     tracemalloc.start()

@@ -6,7 +6,7 @@ import torch
 from common.data.dataset import ImageDataset
 from common.experiment.config import UsageError
 from mfkd.fields import Fields
-from mfkd.images import Images, check_classes, final_task, read_dataset, search_task
+from mfkd.images import Images, check_classes, final_task, open_images, read_dataset, search_task
 
 
 def dataset(labels: list[int], *, num_valid: int = 0, num_test: int = 4) -> ImageDataset:
@@ -38,6 +38,13 @@ def test_a_search_holds_the_last_fifth_of_the_training_images_out() -> None:
     task = search_task(Images(dataset="made", train_portion=0.29), MIXED)
     assert task.train.tolist() == list(range(29)), "the portion is of all training images"
     assert task.evaluation.tolist() == list(range(80, 100))
+
+
+def test_a_small_part_is_filled_up_to_the_fewest_images_and_not_with_held_out_ones() -> None:
+    for fewest, expected in ((0, 5), (30, 30), (200, 80)):
+        task = search_task(Images(dataset="made", train_portion=0.05, min_images=fewest), MIXED)
+        assert task.train.tolist() == list(range(expected))
+        assert task.evaluation.tolist() == list(range(80, 100))
 
 
 def test_a_search_on_all_images_leaves_the_held_out_ones() -> None:
@@ -78,7 +85,7 @@ def test_a_final_training_is_measured_on_test_images() -> None:
 
 def test_a_stratified_subset_of_sorted_images_has_all_classes_in_proportion() -> None:
     ordered = dataset([0] * 60 + [1] * 40 + [0, 1, 0, 1])
-    with pytest.raises(ValueError, match="leave nothing for b: raise train_portion, or take subset: stratified"):
+    with pytest.raises(ValueError, match=r"leave nothing for b: raise train_portion .*, or take subset: stratified"):
         search_task(Images(dataset="made", train_portion=0.2), ordered)
     for num in (2, 20, 60):
         task = search_task(Images(dataset="made", train_portion=num / 100, subset="stratified"), ordered)
@@ -115,3 +122,12 @@ def test_numbers_of_classes_must_be_those_of_the_dataset() -> None:
     check_classes({"here": 100, "there": None}, 100, "cifar100")
     with pytest.raises(UsageError, match=r"low\.num_classes is 10, but cifar100 has 100 classes: give 100"):
         check_classes({"low.num_classes": 10}, 100, "cifar100")
+
+
+def test_some_classes_of_a_set_are_a_dataset() -> None:
+    part = open_images(Images(dataset="digits/2-4", resolution=8), data_root=None, seed=0)
+    assert (part.name, part.num_classes, len(part.valid)) == ("digits/2-4", 3, 0)
+    task = search_task(Images(dataset="digits/2-4", subset="stratified"), part)
+    assert not {*task.train.tolist(), *task.evaluation.tolist()} & {*part.test.tolist()}
+    assert len(task.train) + len(task.evaluation) == len(part.train)
+    assert part.labels[task.evaluation].bincount().min() > 0.15 * len(part.train) / 3

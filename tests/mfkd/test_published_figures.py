@@ -1,7 +1,7 @@
 """The figures that the released data give, by the published procedures and by ours."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pytest
@@ -75,14 +75,19 @@ def test_the_notebook_gets_its_winners_with_our_process(tables: Tables) -> None:
     assert shares == [30.915, 25.397]
 
 
-def notebook_search(features: Array, accuracies: Array, start: int, random: np.random.RandomState) -> list[int]:
-    """The notebook's search by confidence bounds until the best, with scikit-learn: one fit more than proposals."""
+def notebook_search(
+    features: Array, accuracies: Array, start: int, random: np.random.RandomState, num: int | None = None
+) -> list[int]:
+    """The notebook's search by confidence bounds with scikit-learn: until the best, or `num` points are there.
+
+    One more process is fitted than points are proposed, which draws from the generator.
+    """
     points = [start]
     while True:
         mean = accuracies[points].mean()
         process = GaussianProcessRegressor(RBF(1.0), n_restarts_optimizer=3, random_state=random)
         process.fit(features[points], accuracies[points] - mean)
-        if accuracies[points].max() == accuracies.max():
+        if len(points) == num or (num is None and accuracies[points].max() == accuracies.max()):
             return points
         predicted, std = process.predict(features, return_std=True)
         scores = predicted + mean + 0.5 * std
@@ -90,17 +95,24 @@ def notebook_search(features: Array, accuracies: Array, start: int, random: np.r
         points.append(int(scores.argmax()))
 
 
+@pytest.fixture
+def _no_warnings() -> Iterator[None]:
+    """Few points leave the length scale at its bound."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
+@pytest.mark.usefixtures("_no_warnings")
 def test_the_notebook_takes_its_time_with_scikit_learn_and_at_random(tables: Tables) -> None:
     table = tables["cifar100", "mobilenet"]
     features, full = table.domain.features(range(100)), table.at(FULL)
     random, seconds, lengths = np.random.RandomState(2), [], []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        for _ in range(100):
-            start = int(random.choice(range(100), 1, replace=False)[0])
-            points = notebook_search(features, full.valid, start, random)
-            seconds.append(full.seconds[points].sum())
-            lengths.append(len(points))
+    for _ in range(100):
+        start = int(random.choice(range(100), 1, replace=False)[0])
+        points = notebook_search(features, full.valid, start, random)
+        seconds.append(full.seconds[points].sum())
+        lengths.append(len(points))
     assert np.mean(seconds) == pytest.approx(13437.437, abs=0.01)
     assert np.mean(lengths) == 6.49
     random, seconds = np.random.RandomState(2), []
@@ -108,6 +120,31 @@ def test_the_notebook_takes_its_time_with_scikit_learn_and_at_random(tables: Tab
         order = random.permutation(100)
         seconds.append(full.seconds[order[: order.tolist().index(full.valid.argmax()) + 1]].sum())
     assert np.mean(seconds) == pytest.approx(86775.4, abs=0.1)
+
+
+@pytest.mark.usefixtures("_no_warnings")
+def test_the_notebook_takes_about_its_time_after_ten_cheap_evaluations(tables: Tables) -> None:
+    """Published: 15,239.585 s and 4.60 full trainings. Here 15,102.8 s and 4.53, 0.9 % less.
+
+    The restarts draw from one generator, so the result hangs on how often the notebook fits between its draws, which is
+    not known. All of these were tried, and none is equal: the low step with one fit more than proposals (15,102.8) or
+    none (15,019.7), two more (15,282.5, 4.60 full trainings), eleven points (15,687.7 and 15,529.7), a draw of a start
+    that is not used before the low step (14,923.4) or the high one (15,168.8; 15,396.1 with one fit more), the high
+    step without its last fit (15,219.2, 4.57), the start at the largest mean of the low process (14,922.9 and
+    15,322.1), a low step that ends at the best of its pool (12,580.2), test accuracies in the low step (13,920.4), and
+    index 0 counted as no start (no difference).
+    """
+    table = tables["cifar100", "mobilenet"]
+    features, full, low = table.domain.features(range(100)), table.at(FULL), table.at(Setting("nst", 9))
+    random, seconds, lengths = np.random.RandomState(2), [], []
+    for _ in range(100):
+        start = int(random.choice(range(100), 1, replace=False)[0])
+        cheap = notebook_search(features, low.valid, start, random, num=10)
+        points = notebook_search(features, full.valid, cheap[int(low.valid[cheap].argmax())], random)
+        seconds.append(low.seconds[cheap].sum() + full.seconds[points].sum())
+        lengths.append(len(points))
+    assert np.mean(seconds) == pytest.approx(15239.585, rel=0.01)
+    assert np.mean(lengths) == pytest.approx(4.60, abs=0.1)
 
 
 ALGORITHM_1: dict[tuple[str, GpMode], dict[Setting, float]] = {

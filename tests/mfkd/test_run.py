@@ -70,6 +70,9 @@ def test_algorithm_1_searches_distils_and_trains_the_network_it_predicts(tmp_pat
     assert read_json(folder / "best_model_desc.json") == last["models"][0]["model"]
     assert last["models"][0]["architecture"] == winner["architecture"]
     assert last["models"][0]["macs"] == winner["macs"]
+    page = (folder / "report.html").read_text()
+    for words in ("Search path", "95 % interval", "Pareto front", "Trained networks", winner["architecture"]):
+        assert words in page
     weights, about = load_weights(folder / last["models"][0]["weights"])
     assert sum(t.numel() for n, t in weights.items() if n.endswith(("weight", "bias"))) == winner["num_params"]
     assert json.loads(about["model"]) == last["models"][0]["model"]
@@ -183,6 +186,7 @@ def test_a_search_on_test_images_is_announced(tmp_path: Path, caplog: pytest.Log
     file = files.write(tmp_path / "test.yml", {"pipeline": ["nas"], "nas": search})
     run_file(RunConfig(file=file, out=tmp_path / "run", gpu="cpu"))
     assert "the search goes by test images" in caplog.text
+    assert "went by test images" in (tmp_path / "run/report.html").read_text()
     assert read_json(tmp_path / "run/result.json")["steps"][0]["task"].endswith("test")
 
 
@@ -204,5 +208,6 @@ def test_a_teacher_is_one_network_that_learns_from_labels(tmp_path: Path, teache
 def test_a_file_may_stand_alone_behind_the_step() -> None:
     assert name_file("run", ["a.yml", "--gpu", "cpu"]) == ["--file", "a.yml", "--gpu", "cpu"]
     assert name_file("run", ["--file", "a.yml"]) == ["--file", "a.yml"]
-    assert {*STEPS} == {"run", "train-teacher"}
+    assert name_file("search", ["digits"]) == ["digits"]
+    assert {"run", "train-teacher", "search", "distill"} <= {*STEPS}
     assert Mfkd1Config().seed == 7
