@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import dna.models  # noqa: F401  registers dna_teacher
 from dna.archs import Skeleton, path_ops
-from dna.distill import BlockLearner, Distill
+from dna.block_training import BlockLearner, Distill
 from dna.losses import measures
 from dna.rating import StageBatches, rate_block
 from dna.space import BlockSpace

@@ -12,7 +12,7 @@ from torch import Tensor
 from common.experiment.config import to_dict
 from common.store.weights import load_weights, save_weights
 from dna.archs import Skeleton
-from dna.distill import Distill
+from dna.block_training import Distill
 from dna.space import BlockSpace
 from dna.supernet import Supernet
 from dna.teacher import TeacherConfig

@@ -14,7 +14,7 @@ from common.experiment.names import slug
 from common.experiment.seeds import derive_seed, generator
 from common.kd.recipe import Recipe
 from common.kd.views import TrainingSet
-from dna.distill import Distill
+from dna.block_training import Distill
 from dna.teacher import Teacher
 
 Part = Literal["held_out", "evaluation"]

@@ -20,7 +20,7 @@ from common.experiment.run import Run, open_run
 from common.kd.guide import weights_digest
 from common.report.facts import commands_of, read_curves, settings_of
 from dna.artifacts import TrainedSupernet, save_supernet
-from dna.distill import BlockLearner, Distill, Lesson, build_learners, held_out_losses, train_blocks
+from dna.block_training import BlockLearner, Distill, Lesson, build_learners, held_out_losses, train_blocks
 from dna.images import HELD_OUT, batches_of, split_task, step_folder, training_set
 from dna.report import meta_train_page
 from dna.report_inputs import MetaTrainFacts

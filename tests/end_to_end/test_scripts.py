@@ -134,6 +134,28 @@ def test_the_cell_of_metad2a_is_searched_and_trained(tmp_path: Path) -> None:
     assert "error: cub is not in dataset" in err.splitlines()[-1]
 
 
+def test_dna_trains_what_is_missing_first(tmp_path: Path) -> None:
+    preset = f"--config {SCRIPT.parent}/configs/dna/cpu.yaml --gpu cpu"
+    flags = ["--top-k", "9", "--seed", "x"]
+    code, _, err = run("run_search.sh", "cpu", "dna", "digits", *flags, folder=tmp_path)
+    assert code == 2
+    assert "no supernet of digits yet (exp/dna/meta-train/digits): training it first" in err
+    assert "no teacher of digits yet (exp/dna/train-teacher/digits): training it first" in err
+    assert f"-m dna train-teacher {preset} --data digits --seed x" in err
+    assert "--top-k" not in err
+    for step in ("train-teacher", "search"):
+        folder = tmp_path / "exp/dna" / step / "digits"
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text("{}")
+    code, _, err = run("run_meta_train.sh", "cpu", "dna", "digits", "--distill.no-such", "1", folder=tmp_path)
+    assert code == 2
+    assert f"-m dna meta-train {preset} --data digits --distill.no-such 1" in err
+    assert "train-teacher" not in err
+    code, _, err = run("run_kd.sh", "cpu", "digits", "dna", "--recipe.no-such", "1", folder=tmp_path)
+    assert code == 2
+    assert f"-m dna retrain {preset} --data digits --recipe.no-such 1" in err
+
+
 def test_the_network_of_mfkd_is_searched_and_distilled(tmp_path: Path) -> None:
     preset = f"--config {SCRIPT.parent}/configs/mfkd/cpu.yaml --gpu cpu"
     code, _, err = run("run_kd.sh", "cpu", "digits/2-4", "mfkd", "--arch", "none", "--seeds", "1", folder=tmp_path)

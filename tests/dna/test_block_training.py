@@ -13,7 +13,7 @@ from torch import Tensor
 from common.data.tasks import Task
 from common.experiment.run import Run, open_run
 from common.kd.guide import weights_digest
-from dna.distill import BlockLearner, Distill, Lesson, build_learners, learning_rate, train_blocks
+from dna.block_training import BlockLearner, Distill, Lesson, build_learners, learning_rate, train_blocks
 from dna.images import batches_of, split_task, stratified, training_set
 from dna.losses import guide_loss
 from dna.paths import sample_paths
@@ -114,7 +114,7 @@ def test_a_killed_training_goes_on_bit_for_bit(
 ) -> None:
     cfg = replace(SHORT, schedule=schedule, ema_decay=0.9)
     whole = setting.train(tmp_path / "whole", cfg)
-    monkeypatch.setattr("dna.distill.SAVE_SECONDS", 0.0)  # after every step; an epoch has 3
+    monkeypatch.setattr("dna.block_training.SAVE_SECONDS", 0.0)  # after every step; an epoch has 3
     with pytest.raises(Killed):
         setting.train(tmp_path / "killed", cfg, 2)
     monkeypatch.undo()
