@@ -22,7 +22,7 @@ def search(toy: Toy, *argv: object) -> Finished:
 
 def run_file(toy: Toy, content: dict[str, object], *argv: object) -> Finished:
     file = files.write(toy.folder / "bad.yml", content)
-    return toy.run("run", file, "--out", "bad-run", "--restart", *argv, preset=False)
+    return toy.run("run", "--file", file, "--out", "bad-run", "--restart", *argv, preset=False)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_distilling_without_a_search_or_after_one_of_another_space(networks: Toy
 
 def test_a_pipeline_file_beside_settings_that_it_says_itself(networks: Toy) -> None:
     file = files.write(networks.folder / "teacher.yml", files.teacher())
-    line = networks.run("train-teacher", file, "--resolution", "8", preset=False).error(2)
+    line = networks.run("train-teacher", "--file", file, "--resolution", "8", preset=False).error(2)
     assert "resolution is given beside the pipeline file" in line
 
 
