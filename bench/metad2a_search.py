@@ -25,7 +25,7 @@ from metad2a.generation import Generation, generate
 from metad2a.pairs import choose_pair
 from metad2a.predictor import PredictorSizes, new_predictor
 from metad2a.ranking import draw_to_score, rank
-from metad2a.scoring import score_cells
+from metad2a.scoring import score_archs
 from metad2a.search import SearchConfig
 
 PRESET = Path(__file__).resolve().parents[1] / "configs/metad2a/cpu.yaml"
@@ -80,13 +80,15 @@ def measure(cfg: SearchConfig, name: str, num_classes: int, repeats: int) -> Non
     def draw(num: int, random: torch.Generator) -> torch.Tensor:
         return features.draw(num, pair.generator.num_sample, random)
 
-    cells = generate(pair.generator.model, draw, cfg.generation, generator(0, "cells")).cells
+    cells = generate(pair.generator.model, draw, cfg.generation, generator(0, "cells"), view=pair.generator.view).archs
 
     def grow(plan: Generation) -> Callable[[int], object]:
-        return lambda seed: generate(pair.generator.model, draw, plan, generator(seed, "generate"))
+        return lambda seed: generate(
+            pair.generator.model, draw, plan, generator(seed, "generate"), view=pair.generator.view
+        )
 
     def score(seed: int, model: torch.nn.Module = wide) -> object:
-        return score_cells(model, draw_to_score(pair, features, NUM_DRAWS, seed), cells)  # type: ignore[arg-type]
+        return score_archs(model, draw_to_score(pair, features, NUM_DRAWS, seed), pair.generator.space, cells)  # type: ignore[arg-type]
 
     def search(seed: int) -> object:
         return rank(pair, features, generation=cfg.generation, num_draws=NUM_DRAWS, seed=seed, device=device)

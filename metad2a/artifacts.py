@@ -4,7 +4,6 @@ A pair is a folder with both: `generator.safetensors` and `predictor.safetensors
 """
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,16 +13,15 @@ import torch
 from torch import Tensor
 
 from common.experiment.config import UsageError
-from common.spaces.nasbench201 import NUM_TYPES, NUM_VERTICES, NasBench201Space
 from common.store.weights import load_weights, save_weights
 from metad2a.generator import Generator, GeneratorSizes, new_generator
 from metad2a.predictor import Normaliser, Predictor, PredictorSizes, new_predictor
+from metad2a.spaces import Space, View, space_of, view_of
 
 Model = TypeVar("Model", bound=Generator | Predictor)
 MODELS = ("generator", "predictor")
 
 _KIND = "metad2a-model"
-_NUM_CELLS = NasBench201Space().size()
 _CELLS = "training_cells"
 _DESCRIBED = ("space_name", "extractor", "sources", "num_sample", "origin", "notes")
 
@@ -38,8 +36,7 @@ class Artifact(Generic[Model]):
         extractor: id of the network that its features come from.
         sources: ids of the sets that it learned from or was selected on.
         num_sample: images of a class in a draw.
-        training_cells: (M,) int64 rising, what it learned from, as positions in `NasBench201Space.all`; empty where
-            that is not known.
+        training_cells: (M,) int64 rising, what it learned from, as `View.keys`; empty where that is not known.
         normaliser: between a predictor's scores and accuracies; None where scores only rank, and for a generator.
         origin: "metad2a", or "official" for an imported checkpoint.
         notes: how it was trained, as plain JSON values.
@@ -61,9 +58,15 @@ class Artifact(Generic[Model]):
         return "generator" if isinstance(self.model, Generator) else "predictor"
 
     @property
-    def space(self) -> NasBench201Space:
+    def space(self) -> Space:
         """The networks that its labels belong to."""
-        return space_of(self.space_name)
+        found: Space = space_of(self.space_name)
+        return found
+
+    @property
+    def view(self) -> View:
+        """What the architectures of its space are."""
+        return view_of(self.space_name)
 
     def has_seen(self, task: str) -> bool:
         """Whether it learned from the set that a task is a part of."""
@@ -88,18 +91,6 @@ class Pair:
         return self.generator.has_seen(task) or self.predictor.has_seen(task)
 
 
-def space_of(name: str) -> NasBench201Space:
-    """The space of a name such as `nasbench201-16x5`.
-
-    Raises:
-        ValueError: it is the name of another space.
-    """
-    found = re.fullmatch(r"nasbench201-(\d+)x(\d+)", name)
-    if found is None:
-        raise ValueError(f"{name!r} is no space of NAS-Bench-201 cells")
-    return NasBench201Space(channels=int(found[1]), cells_per_stage=int(found[2]))
-
-
 def save_artifact(path: Path, artifact: Artifact[Any]) -> None:
     """Write a model with its description into one safetensors file."""
     described = {name: getattr(artifact, name) for name in _DESCRIBED} | {
@@ -109,7 +100,10 @@ def save_artifact(path: Path, artifact: Artifact[Any]) -> None:
     }
     tensors = {f"model.{name}": value for name, value in artifact.model.state_dict().items()}
     text = json.dumps(described, sort_keys=True, allow_nan=False)
-    save_weights(path, tensors | {_CELLS: artifact.training_cells.to(torch.int16)}, {"kind": _KIND, "artifact": text})
+    keys = artifact.training_cells
+    is_short = not len(keys) or int(keys.max()) <= torch.iinfo(torch.int16).max
+    stored = keys.to(torch.int16) if is_short else keys
+    save_weights(path, tensors | {_CELLS: stored}, {"kind": _KIND, "artifact": text})
 
 
 def load_generator(path: Path) -> Artifact[Generator]:
@@ -138,7 +132,7 @@ def load_pair(folder: Path) -> Pair:
     generator, predictor = (_find(folder, model) for model in MODELS)
     pair = Pair(folder=folder, generator=load_generator(generator), predictor=load_predictor(predictor))
     for artifact, path in ((pair.generator, generator), (pair.predictor, predictor)):
-        _check_cells(artifact, path)
+        _check_graphs(artifact, path)
     for name in ("extractor", "space_name", "num_sample"):
         ours, theirs = getattr(pair.generator, name), getattr(pair.predictor, name)
         if ours != theirs:
@@ -160,17 +154,17 @@ def _find(folder: Path, model: str) -> Path:
     )
 
 
-def _check_cells(artifact: Artifact[Any], path: Path) -> None:
-    """Refuse a model of other graphs than those of NAS-Bench-201 cells.
+def _check_graphs(artifact: Artifact[Any], path: Path) -> None:
+    """Refuse a model of other graphs than those of its space.
 
     Raises:
         UsageError: naming the sizes.
     """
-    sizes = artifact.model.sizes
-    if (sizes.num_types, sizes.max_nodes) != (NUM_TYPES, NUM_VERTICES):
+    sizes, view = artifact.model.sizes, artifact.view
+    if (sizes.num_types, sizes.max_nodes) != (view.num_types, view.num_vertices):
         raise UsageError(
-            f"{path} is of graphs with {sizes.max_nodes} vertices of {sizes.num_types} types; cells of NAS-Bench-201 "
-            f"have {NUM_VERTICES} of {NUM_TYPES}: give a pair for them"
+            f"{path} is of graphs with {sizes.max_nodes} vertices of {sizes.num_types} types; {view.word} of "
+            f"{artifact.space_name} have {view.num_vertices} of {view.num_types}: give a pair for them"
         )
 
 
@@ -199,9 +193,9 @@ def _restored(
     model = make(described["sizes"])
     model.load_state_dict({name.removeprefix("model."): value for name, value in weights.items() if name != _CELLS})
     cells = weights[_CELLS].long()
-    if len(cells) and not 0 <= int(cells.min()) <= int(cells.max()) < _NUM_CELLS:
-        raise ValueError(f"{_CELLS} holds numbers outside 0 to {_NUM_CELLS - 1}")
-    space_of(described["space_name"])
+    size = view_of(described["space_name"]).space.size()
+    if len(cells) and not 0 <= int(cells.min()) <= int(cells.max()) < size:
+        raise ValueError(f"{_CELLS} holds numbers outside 0 to {size - 1}")
     normaliser = described["normaliser"]
     return Artifact(
         model=cast(Model, model.eval()),

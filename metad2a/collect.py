@@ -16,7 +16,7 @@ from common.experiment.config import StepConfig, UsageError, digest, to_dict
 from common.experiment.names import slug
 from common.experiment.run import open_run
 from common.experiment.workers import Workers
-from common.spaces.nasbench201 import Cell, NasBench201Space
+from common.spaces.nasbench201 import NasBench201Space
 from metad2a.database import MetaDatabase, save_database
 from metad2a.labels import (
     TABLE_EPOCHS,
@@ -27,6 +27,7 @@ from metad2a.labels import (
     table_of,
     train_labels,
 )
+from metad2a.spaces import VIEWS
 from metad2a.tasks import Drawing, cells_of, draw_cells, draw_tasks
 
 FILE_NAME = "database.safetensors"
@@ -115,16 +116,12 @@ def _collect(
     return MetaDatabase(
         tasks=tuple(tasks),
         task_index=torch.arange(len(tasks)).repeat_interleave(counts),
-        operations=_operations([cell for task in tasks for cell in cells[task]]),
+        codes=VIEWS["nasbench201"].codes([cell for task in tasks for cell in cells[task]]),
         accuracy=accuracy,
         is_valid=(torch.arange(len(tasks)) >= len(learned)).repeat_interleave(counts),
         space_name=NasBench201Space().name if cfg.labels == "table" else cfg.training.space.name,
         meta=_meta(cfg),
     )
-
-
-def _operations(cells: Sequence[Cell]) -> torch.Tensor:
-    return torch.tensor([cell.operations for cell in cells])
 
 
 def _meta(cfg: CollectConfig) -> dict[str, Any]:

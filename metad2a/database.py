@@ -1,4 +1,4 @@
-"""The meta-database: tasks made of classes of the source sets, and labelled cells on each of them.
+"""The meta-database: tasks made of classes of the source sets, and labelled architectures on each of them.
 
 Source: Lee et al., ICLR 2021, released code (two files of tasks, graphs and accuracies); ours is one safetensors file.
 """
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from common.experiment.config import digest
-from common.spaces.nasbench201 import EDGES, OPERATIONS, Cell
 from common.store.weights import load_weights, save_weights
+from metad2a.spaces import Arch, View, view_of
 
 _KIND = "metad2a-database"
-_TENSORS = ("task_index", "operations", "accuracy", "is_valid")
+_TENSORS = ("task_index", "codes", "accuracy", "is_valid")
 _DESCRIBED = ("space_name", "meta")
 
 
@@ -44,16 +44,16 @@ class MetaTask:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MetaDatabase:
-    """R labelled cells on tasks.
+    """R labelled architectures on tasks.
 
     Attributes:
         tasks: the tasks.
         task_index: (R,) int64, the task of each row.
-        operations: (R, 6) int64, the cell of each row as indices of operations.
+        codes: (R, L) int64, the architecture of each row in whole numbers, see `View.codes`.
         accuracy: (R,) float32 in [0, 1].
         is_valid: (R,) bool, rows that only select; the others are learned from.
         space_name: networks that the labels belong to.
-        meta: plain JSON values: `labels` ("table" or "train") and how they came about.
+        meta: plain JSON values: `labels` ("table", "train" or "supernet") and how they came about.
 
     Raises:
         ValueError: parts disagree in size, or a value is out of range; the message names the row.
@@ -61,7 +61,7 @@ class MetaDatabase:
 
     tasks: tuple[MetaTask, ...]
     task_index: Tensor
-    operations: Tensor
+    codes: Tensor
     accuracy: Tensor
     is_valid: Tensor
     space_name: str
@@ -70,7 +70,8 @@ class MetaDatabase:
     def __post_init__(self) -> None:
         """Check shapes and values."""
         rows = len(self.task_index)
-        shapes = {"task_index": (rows,), "operations": (rows, len(EDGES)), "accuracy": (rows,), "is_valid": (rows,)}
+        limits = torch.tensor(self.view.limits)
+        shapes = {"task_index": (rows,), "codes": (rows, len(limits)), "accuracy": (rows,), "is_valid": (rows,)}
         for name, shape in shapes.items():
             if tuple(getattr(self, name).shape) != shape:
                 raise ValueError(f"database: {name} has shape {tuple(getattr(self, name).shape)}; {shape} is needed")
@@ -79,7 +80,7 @@ class MetaDatabase:
             raise ValueError(f"database: task {repeated[0].id} is there twice")
         wrong = {
             f"a task outside 0 to {len(self.tasks) - 1}": (self.task_index < 0) | (self.task_index >= len(self.tasks)),
-            "an operation outside 0 to 4": ((self.operations < 0) | (self.operations >= len(OPERATIONS))).any(1),
+            "a code of no architecture": ((self.codes < limits[:, 0]) | (self.codes > limits[:, 1])).any(1),
             "an accuracy that is no fraction in [0, 1]": ~((self.accuracy >= 0) & (self.accuracy <= 1)),  # NaN too
         }
         for what, where in wrong.items():
@@ -105,17 +106,27 @@ class MetaDatabase:
         """Indices of the rows that select, or of those that are learned from."""
         return (self.is_valid == valid).nonzero().flatten()
 
-    def cells(self, rows: Tensor) -> list[Cell]:
-        """Cells of some rows."""
-        return [Cell(tuple(operations)) for operations in self.operations[rows].tolist()]
+    @property
+    def view(self) -> View:
+        """What the architectures of its space are."""
+        return view_of(self.space_name)
 
-    def best_rows(self, num: int, *, valid: bool) -> Tensor:
-        """For each task its `num` most accurate cells in one role, or all where it has fewer; best first.
+    def archs(self, rows: Tensor) -> list[Arch]:
+        """Architectures of some rows."""
+        return self.view.archs(self.codes[rows])
+
+    def best_rows(self, num: int, *, valid: bool, among: Tensor | None = None) -> Tensor:
+        """For each task its `num` most accurate architectures in one role, or all where it has fewer; best first.
+
+        Args:
+            num: how many.
+            valid: the role.
+            among: rows to take them from; None takes all of the role.
 
         Returns:
             Indices of rows, task by task.
         """
-        rows = self.rows(valid=valid)
+        rows = self.rows(valid=valid) if among is None else among[self.is_valid[among] == valid]
         rows = rows[self.accuracy[rows].argsort(descending=True, stable=True)]
         rows = rows[self.task_index[rows].argsort(stable=True)]
         tasks = self.task_index[rows]
@@ -127,7 +138,7 @@ def save_database(path: Path | str, database: MetaDatabase) -> None:
     """Write a database; equal ones give equal bytes."""
     tensors = {
         "task_index": database.task_index.to(torch.int32),
-        "operations": database.operations.to(torch.uint8),
+        "codes": database.codes.to(torch.uint8),
         "accuracy": database.accuracy.float(),
         "is_valid": database.is_valid,
     }
@@ -161,7 +172,7 @@ def load_database(path: Path | str) -> MetaDatabase:
     return MetaDatabase(
         tasks=_tasks(described["tasks"]),
         task_index=tensors["task_index"].long(),
-        operations=tensors["operations"].long(),
+        codes=tensors["codes"].long(),
         accuracy=tensors["accuracy"],
         is_valid=tensors["is_valid"],
         **{name: described[name] for name in _DESCRIBED},

@@ -35,7 +35,7 @@ from metad2a.pairs import check_extractor, choose_pair
 from metad2a.ranking import draw_to_score, rank
 from metad2a.report import evaluate_page
 from metad2a.report_inputs import EvaluateFacts, MethodFacts
-from metad2a.scoring import score_cells
+from metad2a.scoring import score_archs
 
 SHORT_EPOCHS = 12
 METHOD = "MetaD2A"
@@ -189,13 +189,13 @@ def _search(
 ) -> _Searched:
     ranking = rank(pair, features, generation=cfg.generation, num_draws=cfg.num_draws, seed=seed, device=device)
     sets = draw_to_score(pair, features, cfg.num_draws, seed)
-    scores = score_cells(pair.predictor.model, sets, table.cells)
-    places = torch.randperm(len(table.cells), generator=generator(seed, "baseline"))[: len(ranking.cells)]
+    scores = score_archs(pair.predictor.model, sets, NasBench201Space(), table.cells)
+    places = torch.randperm(len(table.cells), generator=generator(seed, "baseline"))[: len(ranking.archs)]
     random = [table.cells[place] for place in places.tolist()]
-    of_generated, of_random = (accuracies_of(table, cells, column) for cells in (ranking.cells, random))
+    of_generated, of_random = (accuracies_of(table, cells, column) for cells in (ranking.archs, random))
     judged = {
         METHOD: judge(ranking.scores, of_generated),
-        "generated, by parameters": judge(_num_params(ranking.cells), of_generated),
+        "generated, by parameters": judge(_num_params(ranking.archs), of_generated),
         "random, by predictor": judge(scores[places], of_random),
         "random, unranked": expected_of_random_order(of_random),
         "random, by parameters": judge(_num_params(random), of_random),

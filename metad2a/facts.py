@@ -10,20 +10,21 @@ from common.data.source import Source, decode
 from common.data.tasks import TaskPlan
 from common.features.sets import FeatureSet
 from common.report.facts import DatasetFacts
-from common.spaces.nasbench201 import Cell, NasBench201Space
+from common.spaces.nasbench201 import Cell
 from common.spaces.nasbench201_classes import is_connected
 from common.spaces.nasbench201_table import AccuracyTable
 from metad2a.artifacts import Artifact, Pair
-from metad2a.report_inputs import CellFacts
+from metad2a.report_inputs import ArchFacts
+from metad2a.spaces import Arch
 
 RESOLUTION = 32
-"""Side of the images that features, and costs of cells where no other is said, are of."""
+"""Side of the images that features, and costs where no other is said, are of."""
 _SHOWN_CLASSES, _SHOWN_IMAGES = 10, 6
 
 
-def cell_facts(
-    cell: Cell,
-    space: NasBench201Space,
+def arch_facts(
+    arch: Arch,
+    space: Any,
     num_classes: int,
     *,
     resolution: int = RESOLUTION,
@@ -31,17 +32,19 @@ def cell_facts(
     table: AccuracyTable | None = None,
     accuracy: float | None = None,
     rank: int | None = None,
-) -> CellFacts:
-    """A cell with its cost in a space, and what is known of it."""
-    cost = space.cost(cell, num_classes, resolution)
-    return CellFacts(
-        text=space.format(cell),
-        edges=cell.edges,
+) -> ArchFacts:
+    """An architecture with its cost in a space, and what is known of it."""
+    cost = space.cost(arch, num_classes, resolution)
+    cell = arch if isinstance(arch, Cell) else None
+    return ArchFacts(
+        text=space.format(arch),
+        edges=() if cell is None else cell.edges,
+        stages=() if isinstance(arch, Cell) else arch.stages,
         num_params=cost.num_params,
         macs=cost.macs,
-        is_connected=is_connected(cell),
+        is_connected=cell is None or is_connected(cell),
         score=score,
-        index=None if table is None else table.index(cell),
+        index=None if table is None or cell is None else table.index(cell),
         accuracy=accuracy,
         rank=rank,
     )

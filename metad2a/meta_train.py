@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from common.experiment.config import StepConfig, to_dict
+from common.experiment.config import StepConfig, UsageError, to_dict
 from common.experiment.device import resolve_device
 from common.experiment.files import write_text
 from common.experiment.names import slug
@@ -19,12 +19,14 @@ from common.report.facts import commands_of, read_curves, settings_of
 from metad2a.artifacts import Artifact, save_artifact
 from metad2a.database import MetaDatabase, load_database
 from metad2a.draws import Features, TaskDraws, open_sets
+from metad2a.facts import RESOLUTION
 from metad2a.generator import GeneratorSizes, new_generator
 from metad2a.learners import GeneratorLearner, GeneratorLearning, PredictorLearner, PredictorLearning
 from metad2a.meta_training import meta_train
 from metad2a.predictor import PredictorSizes, new_predictor
 from metad2a.report import meta_train_page
 from metad2a.report_inputs import MetaTrainFacts, SourceFacts
+from metad2a.spaces import VIEWS, SpaceName, View
 
 DATABASE = Path("exp/metad2a/collect/cifar100-tiny_imagenet/database.safetensors")
 """Where `collect` puts the database of the default sources."""
@@ -32,10 +34,12 @@ DATABASE = Path("exp/metad2a/collect/cifar100-tiny_imagenet/database.safetensors
 
 @dataclass(frozen=True, kw_only=True)
 class MetaTrainConfig(StepConfig):
-    """Meta-train the generator or the predictor on a database of tasks and labelled cells."""
+    """Meta-train the generator or the predictor on a database of tasks and labelled architectures."""
 
     model: Literal["generator", "predictor"] = "generator"
     """Which of the two; a search needs both. Released name model_name."""
+    space: SpaceName | None = None
+    """Refuse a database of another space; none takes any."""
     database: Path = DATABASE
     """File that `collect` or `import-official` wrote."""
     features: Features = field(default_factory=Features)
@@ -55,19 +59,19 @@ class MetaTrainConfig(StepConfig):
         """Check the fields."""
         if self.num_sample < 1:
             raise ValueError(f"num_sample is {self.num_sample}; it must be at least 1")
-        self.sizes  # noqa: B018  (checks itself)
+        self.sizes_of(VIEWS["nasbench201"])  # checks itself
 
     @property
     def learning(self) -> GeneratorLearning | PredictorLearning:
         """How the model learns that is trained."""
         return self.generator if self.model == "generator" else self.predictor
 
-    @property
-    def sizes(self) -> GeneratorSizes | PredictorSizes:
-        """Its sizes."""
+    def sizes_of(self, view: View) -> GeneratorSizes | PredictorSizes:
+        """Its sizes, for the graphs of a space."""
+        graphs = {"num_types": view.num_types, "max_nodes": view.num_vertices}
         if self.model == "generator":
-            return GeneratorSizes(hidden_dim=self.generator.hidden_dim, latent_dim=self.latent_dim)
-        return PredictorSizes(hidden_dim=self.predictor.hidden_dim, embedding_dim=self.latent_dim)
+            return GeneratorSizes(hidden_dim=self.generator.hidden_dim, latent_dim=self.latent_dim, **graphs)
+        return PredictorSizes(hidden_dim=self.predictor.hidden_dim, embedding_dim=self.latent_dim, **graphs)
 
 
 def run_meta_train(cfg: MetaTrainConfig) -> None:
@@ -79,6 +83,8 @@ def run_meta_train(cfg: MetaTrainConfig) -> None:
         RuntimeError: the loss is not finite any more.
     """
     database = load_database(cfg.database)
+    if cfg.space is not None and database.view.name != cfg.space:
+        raise UsageError(f"{cfg.database} is of {database.space_name}, and --space {cfg.space} is asked for")
     folder = cfg.out or pair_folder(database) / cfg.model
     print(f"meta-train: {cfg.model} on {cfg.database} -> {folder}", flush=True)
     with open_run(folder, program="metad2a", step="meta-train", config=cfg, products=[file_name(cfg.model)]) as run:
@@ -98,7 +104,8 @@ def _next(folder: Path) -> str:
 
 def pair_folder(database: MetaDatabase) -> Path:
     """Where the models of a database lie when no other folder is asked for: each in a folder of its name."""
-    return Path("exp/metad2a/meta-train") / slug("-".join(database.sources))
+    name = "-".join(database.sources)
+    return Path("exp/metad2a/meta-train") / slug(name if database.view.name == "nasbench201" else f"mobilenetv3-{name}")
 
 
 def file_name(model: str) -> str:
@@ -135,6 +142,7 @@ def _train(cfg: MetaTrainConfig, database: MetaDatabase, run: Run) -> None:
             "seed": cfg.seed,
             "learning": to_dict(cfg.learning),
             "labels": database.meta.get("labels", "unknown"),
+            "resolution": database.meta.get("resolution", RESOLUTION),
             **result,
         },
     )
@@ -147,7 +155,7 @@ def _train(cfg: MetaTrainConfig, database: MetaDatabase, run: Run) -> None:
 def _learner(
     cfg: MetaTrainConfig, database: MetaDatabase, draws: TaskDraws, device: torch.device
 ) -> GeneratorLearner | PredictorLearner:
-    sizes, seed = cfg.sizes, cfg.seed
+    sizes, seed = cfg.sizes_of(database.view), cfg.seed
     if isinstance(sizes, GeneratorSizes):
         generator = new_generator(sizes, seed).to(device)
         return GeneratorLearner(generator, database, draws, learning=cfg.generator, seed=seed, device=device)
@@ -172,7 +180,7 @@ def _facts(cfg: MetaTrainConfig, database: MetaDatabase, run: Run, kept: Mapping
         ],
         settings=settings_of(
             {
-                **asdict(cfg.sizes),
+                **asdict(cfg.sizes_of(database.view)),
                 **to_dict(cfg.learning),
                 "num_sample": cfg.num_sample,
                 "seed": cfg.seed,

@@ -1,4 +1,4 @@
-"""Files of trained cells: weights with all that is needed to use the network."""
+"""Files of trained networks: weights with all that is needed to use them."""
 
 import json
 from dataclasses import dataclass
@@ -8,21 +8,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from common.spaces.nasbench201 import Cell
 from common.store.weights import load_weights, save_weights
-from metad2a.artifacts import space_of
+from metad2a.spaces import Arch, space_of
 
 _KIND = "metad2a-network"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedNetwork:
-    """The network of a cell, trained on one task.
+    """The network of an architecture, trained on one task.
 
     Attributes:
         network: on the CPU when loaded, with the weights of the last epoch.
         space_name: the space that it was built in.
-        cell: its cell.
+        arch: its architecture.
         task: id of the task.
         class_names: names of its outputs, in order.
         resolution: side of the images, in pixels; images are scaled to [-1, 1].
@@ -34,7 +33,7 @@ class TrainedNetwork:
 
     network: nn.Module
     space_name: str
-    cell: Cell
+    arch: Arch
     task: str
     class_names: tuple[str, ...]
     resolution: int
@@ -59,7 +58,7 @@ _DESCRIBED = (
 def save_network(path: Path, trained: TrainedNetwork) -> None:
     """Write weights and description into one safetensors file."""
     described = {name: getattr(trained, name) for name in _DESCRIBED}
-    described["cell"] = space_of(trained.space_name).format(trained.cell)
+    described["arch"] = space_of(trained.space_name).format(trained.arch)
     text = json.dumps(described, sort_keys=True, allow_nan=False)
     save_weights(path, trained.network.state_dict(), {"kind": _KIND, "network": text})
 
@@ -69,12 +68,12 @@ def load_network(path: Path) -> TrainedNetwork:
 
     Raises:
         FileNotFoundError: there is no such file.
-        RuntimeError: it is damaged, or is no trained cell, or its weights are not finite.
+        RuntimeError: it is damaged, or is no trained network, or its weights are not finite.
     """
     weights, metadata = load_weights(path)
     if metadata.get("kind") != _KIND:
         raise RuntimeError(
-            f"{path} holds {metadata.get('kind', 'plain weights')!r}, no trained cell: make one with "
+            f"{path} holds {metadata.get('kind', 'plain weights')!r}, no trained network: make one with "
             "`python -m metad2a train`"
         )
     for name, tensor in weights.items():
@@ -83,11 +82,11 @@ def load_network(path: Path) -> TrainedNetwork:
     try:
         described = json.loads(metadata["network"])
         space = space_of(described["space_name"])
-        cell = space.parse(described.pop("cell"))
+        arch = space.parse(described.pop("arch"))
         described["class_names"] = tuple(described["class_names"])
-        network = space.build(cell, len(described["class_names"]), described["resolution"])
+        network = space.build(arch, len(described["class_names"]), described["resolution"])
         network.load_state_dict(weights)
-        return TrainedNetwork(network=network, cell=cell, **described)
+        return TrainedNetwork(network=network, arch=arch, **described)
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise RuntimeError(f"{path} does not fit its own description ({reason}): train it again") from error

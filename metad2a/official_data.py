@@ -16,6 +16,7 @@ from common.spaces.nasbench201 import NUM_VERTICES, Cell, NasBench201Space
 from common.spaces.nasbench201_classes import canonical_edges
 from common.store.released import read_released
 from metad2a.database import MetaDatabase, MetaTask
+from metad2a.spaces import VIEWS
 
 NUM_VALID = 400
 """Rows that only select, the first ones of the stored permutation."""
@@ -108,7 +109,7 @@ def read_database(path: Path | str, tasks: Tensor, order: Path | str, *, source:
     return MetaDatabase(
         tasks=tuple(MetaTask(source, tuple(sorted(classes))) for classes in tasks.tolist()),
         task_index=task_index,
-        operations=torch.tensor([cell.operations for cell in cells], dtype=torch.int64).view(-1, 6),
+        codes=VIEWS["nasbench201"].codes(cells),
         accuracy=(percent / 100).float(),
         is_valid=is_valid,
         space_name=NasBench201Space().name,

@@ -8,6 +8,7 @@ from pathlib import Path
 from common.experiment.config import UsageError
 from metad2a.artifacts import Pair, load_pair
 from metad2a.shipped import SHIPPED_PAIRS
+from metad2a.spaces import SpaceName
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,19 +25,22 @@ class ModelSizes:
     """Of the vectors of datasets, in both."""
 
 
-def choose_pair(folder: Path | None, task: str) -> Pair:
+def choose_pair(folder: Path | None, task: str, space: SpaceName | None = None) -> Pair:
     """The pair asked for, with a warning where it has seen the dataset; else the first shipped one that has not.
 
     Args:
         folder: of a pair, or None.
         task: id of the dataset.
+        space: of the architectures; None takes that of the folder, or NAS-Bench-201.
 
     Raises:
-        UsageError: every shipped pair has seen it.
+        UsageError: every shipped pair has seen it, or the folder's is of another space.
         FileNotFoundError, RuntimeError: as `load_pair`.
     """
     if folder is not None:
         pair = load_pair(folder)
+        if space is not None and pair.generator.view.name != space:
+            raise UsageError(f"{folder} is of {pair.generator.space_name}, and --space {space} is asked for")
         if pair.has_seen(task):
             _LOG.warning(
                 "%s learned from %s: this is no search on an unseen dataset, and its result says nothing about one",
@@ -44,7 +48,7 @@ def choose_pair(folder: Path | None, task: str) -> Pair:
                 ", ".join(pair.sources),
             )
         return pair
-    pairs = [load_pair(shipped) for shipped in SHIPPED_PAIRS]
+    pairs = [load_pair(shipped) for shipped in SHIPPED_PAIRS[space or "nasbench201"]]
     for pair in pairs:
         if not pair.has_seen(task):
             return pair

@@ -21,8 +21,8 @@ from metad2a.report_parts import (
     SCORE,
     accuracy_with_interval,
     all_cells_figure,
-    cell_section,
-    cell_table,
+    arch_section,
+    arch_table,
     course_figures,
     generation_definitions,
     generation_table,
@@ -68,7 +68,7 @@ def search_page(facts: SearchFacts) -> str:
     best = facts.cells[0]
     known = "" if best.accuracy is None else f" The benchmark's table has {percent(best.accuracy, 2)} for it."
     lead = (
-        f"Of {len(facts.scores):,} cells generated for this dataset, this one is ranked first: "
+        f"Of {len(facts.scores):,} {facts.word} drawn for this dataset, this one is ranked first: "
         f"{count(best.num_params)} parameters and {count(best.macs)} MACs. No network was trained to find it.{known}"
     )
     asked = {**dataset_definitions(facts.dataset), "Seed": str(facts.seed)}
@@ -81,12 +81,12 @@ def search_page(facts: SearchFacts) -> str:
     return page(
         f"Search: {facts.dataset.name}",
         lead,
-        cell_section("The cell", best),
+        arch_section("The one ranked first", best),
         *next_cells(facts.cells),
-        section("What the benchmark's table says", *table),
-        section("Scores of the cells", note(SCORE), score_figures(facts)),
-        section(f"The top {len(facts.cells)}", cell_table(facts.cells)),
-        section("Generation", definitions(generation_definitions(facts.measures, len(facts.scores)))),
+        section("What is known of their accuracies", *table),
+        section(f"Scores of the {facts.word}", note(SCORE), score_figures(facts)),
+        section(f"The top {len(facts.cells)}", arch_table(facts.cells)),
+        section("Generation", definitions(generation_definitions(facts))),
         section("What was asked", definitions(asked)),
         *samples_section(facts.dataset),
         section("The models", definitions({**facts.pair, **timings})),
@@ -121,18 +121,18 @@ def evaluate_page(facts: EvaluateFacts) -> str:
 
 
 def train_page(facts: TrainFacts) -> str:
-    """Accuracy of the chosen cell over seeds, and of random cells beside it."""
+    """Accuracy of the chosen architecture over seeds, and of random ones beside it."""
     lead = (
-        f"The chosen cell reaches {accuracy_with_interval(facts)} after the last epoch, with "
-        f"{count(facts.chosen.cell.num_params)} parameters and {count(facts.chosen.cell.macs)} MACs."
+        f"The chosen architecture reaches {accuracy_with_interval(facts)} after the last epoch, with "
+        f"{count(facts.chosen.arch.num_params)} parameters and {count(facts.chosen.arch.macs)} MACs."
     )
     return page(
         f"Training: {facts.dataset.name}",
         lead,
         section("Accuracy", run_table(facts.chosen)),
         *random_parts(facts),
-        *curves_section({"chosen cell": facts.chosen.runs}),
-        cell_section("The cell", facts.chosen.cell),
+        *curves_section({"chosen": facts.chosen.runs}),
+        arch_section("The architecture", facts.chosen.arch),
         *predictions_section(facts.predictions, facts.dataset.class_names, "What the network says"),
         section("Settings", definitions({**dataset_definitions(facts.dataset), **facts.settings})),
         *commands_section(facts.commands),

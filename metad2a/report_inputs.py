@@ -40,15 +40,17 @@ class MetaTrainFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CellFacts:
-    """One cell."""
+class ArchFacts:
+    """One architecture."""
 
     text: str
-    edges: Sequence[tuple[int, int, str]]
-    """(source, target, operation)."""
+    edges: Sequence[tuple[int, int, str]] = ()
+    """(source, target, operation) of a cell."""
+    stages: Sequence[Sequence[tuple[int, int]]] = ()
+    """(kernel, expansion) of the blocks of a MobileNetV3 network."""
     num_params: int
     macs: int
-    is_connected: bool
+    is_connected: bool = True
     """Whether its output depends on its input."""
     score: float | None = None
     index: int | None = None
@@ -65,10 +67,15 @@ class SearchFacts:
 
     dataset: DatasetFacts
     scores: Tensor
-    """(M,) of the generated cells."""
-    num_params: Sequence[int]
+    """(M,) of the generated architectures."""
+    costs: Sequence[int]
     """M numbers."""
-    cells: Sequence[CellFacts]
+    cost_label: str = "parameters"
+    bound: int | None = None
+    """Largest cost that was allowed."""
+    word: str = "cells"
+    """What the architectures are called."""
+    cells: Sequence[ArchFacts]
     """The chosen ones, best first."""
     chosen: Sequence[int]
     """Their places among the M."""
@@ -120,21 +127,21 @@ class EvaluateFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainedCell:
-    """A cell with its trainings."""
+class TrainedArch:
+    """An architecture with its trainings."""
 
     name: str
-    cell: CellFacts
+    arch: ArchFacts
     runs: Sequence[RunFacts]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainFacts:
-    """The training of the chosen cell, and of random cells beside it."""
+    """The training of the chosen architecture, and of random ones beside it."""
 
     dataset: DatasetFacts
-    chosen: TrainedCell
-    random: Sequence[TrainedCell]
+    chosen: TrainedArch
+    random: Sequence[TrainedArch]
     """Trained the same way from the first seed; may be empty."""
     interval: float | None
     """Half width of the 95 % interval of the mean final accuracy; None for one seed."""

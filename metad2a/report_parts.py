@@ -1,7 +1,7 @@
 """Parts that the pages of `metad2a.report` are composed of; a section without its facts is left out."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,13 +24,13 @@ from common.report.cells import cell_drawing
 from common.report.text import count, decimal, mean_and_std, percent
 from metad2a.benchmark import NUM_BEST, RankedAccuracies
 from metad2a.report_inputs import (
-    CellFacts,
+    ArchFacts,
     EvaluateFacts,
     MetaTrainFacts,
     MethodFacts,
     SearchFacts,
     SourceFacts,
-    TrainedCell,
+    TrainedArch,
     TrainFacts,
 )
 
@@ -101,16 +101,10 @@ def source_table(sources: Sequence[SourceFacts]) -> Fragment:
     return table(columns, rows, caption="Sources of the meta-database with the accuracies of their cells")
 
 
-def cell_section(title: str, cell: CellFacts) -> Fragment:
-    """The drawing of a cell with its figures."""
-    operations = ", ".join(f"{source} to {target} {operation}" for source, target, operation in cell.edges)
-    drawing = plot(
-        cell_drawing(cell.edges),
-        alt=f"The cell: {operations}",
-        caption="From the input (top) to the output.",
-    )
+def arch_section(title: str, cell: ArchFacts) -> Fragment:
+    """The drawing of an architecture with its figures."""
     facts: dict[str, str | Fragment] = {
-        "Cell": code(cell.text),
+        "Architecture": code(cell.text),
         "Parameters": f"{cell.num_params:,}",
         "MACs of one image": f"{cell.macs:,}",
     }
@@ -122,12 +116,24 @@ def cell_section(title: str, cell: CellFacts) -> Fragment:
         facts["Rank in the benchmark"] = f"{cell.rank:,} of all cells, by that accuracy"
     if not cell.is_connected:
         facts["Warning"] = "no path leads from its input to its output: it learns nothing"
-    return section(title, row(drawing, definitions(facts)))
+    return section(title, row(_drawing(cell), definitions(facts)))
 
 
-def next_cells(cells: Sequence[CellFacts]) -> list[Fragment]:
-    """Drawings of the cells that come after the best, as far as there are any."""
-    shown = cells[1 : 1 + _DRAWN]
+def _drawing(arch: ArchFacts) -> Fragment:
+    """A cell as a graph; a MobileNetV3 network as a table of its stages."""
+    if arch.stages:
+        rows = [
+            [str(number), " ".join(f"{kernel}x{kernel} e{expansion}" for kernel, expansion in stage)]
+            for number, stage in enumerate(arch.stages, start=1)
+        ]
+        return table(["Stage", "Blocks"], rows, caption="Kernel and expansion of each block", words=(0, 1))
+    operations = ", ".join(f"{source} to {target} {operation}" for source, target, operation in arch.edges)
+    return plot(cell_drawing(arch.edges), alt=f"The cell: {operations}", caption="From the input (top) to the output.")
+
+
+def next_cells(archs: Sequence[ArchFacts]) -> list[Fragment]:
+    """Drawings of the cells that come after the best, as far as there are any; other architectures are not drawn."""
+    shown = [arch for arch in archs[1 : 1 + _DRAWN] if arch.edges]
     if not shown:
         return []
     drawings = []
@@ -150,14 +156,14 @@ def judged_definitions(judged: RankedAccuracies) -> dict[str, str | Fragment]:
 
 
 def score_figures(facts: SearchFacts) -> Fragment:
-    """Scores against parameters, and against accuracies where the table has them."""
-    scores, best = facts.scores.double().numpy(), facts.chosen[0]
-    params = np.asarray(facts.num_params, dtype=np.float64)
+    """Scores against costs, and against accuracies where the table has them."""
+    scores, best, cost = facts.scores.double().numpy(), facts.chosen[0], facts.cost_label
+    costs = np.asarray(facts.costs, dtype=np.float64)
     drawing = cost_scatter(
-        params, scores, chosen=facts.chosen[:1], cost_label="parameters", score_label="predicted score"
+        costs, scores, chosen=facts.chosen[:1], cost_label=cost, score_label="predicted score", bound=facts.bound
     )
-    alt = f"Score of {len(scores)} cells against parameters; the first has {count(int(params[best]))} parameters."
-    parts = [plot(drawing, alt=alt, caption="Score against parameters; the line is the best score at or below each.")]
+    alt = f"Score of {len(scores)} {facts.word} against {cost}; the first has {count(int(costs[best]))} {cost}."
+    parts = [plot(drawing, alt=alt, caption=f"Score against {cost}; the line is the best score at or below each.")]
     if facts.accuracies is not None and facts.table is not None:
         measured = facts.accuracies.double().numpy()
         caption = f"Spearman {decimal(facts.table.spearman)} over {len(measured)} cells."
@@ -171,22 +177,23 @@ def score_figures(facts: SearchFacts) -> Fragment:
     return row(*parts)
 
 
-def cell_table(cells: Sequence[CellFacts]) -> Fragment:
+def arch_table(cells: Sequence[ArchFacts]) -> Fragment:
     """Chosen cells, best first."""
     has_accuracy = any(cell.accuracy is not None for cell in cells)
-    columns = ["Rank", "Score", "Parameters", "MACs", *(["Accuracy", "Its rank"] if has_accuracy else []), "Cell"]
+    known = ["Accuracy", "Its rank"] if has_accuracy else []
+    columns = ["Rank", "Score", "Parameters", "MACs", *known, "Architecture"]
     rows: list[list[str | Fragment]] = []
     for rank, cell in enumerate(cells, start=1):
         accuracy: list[str | Fragment] = [percent(cell.accuracy, 2), f"{cell.rank or 0:,}"] if has_accuracy else []
         costs = [count(cell.num_params), count(cell.macs)]
         rows.append([str(rank), decimal(cell.score, 4), *costs, *accuracy, code(cell.text)])
-    known = ", with the table's accuracy and its rank among all cells" if has_accuracy else ""
-    caption = f"Cells by predicted score{known}"
-    return table(columns, rows, caption=caption, words=(0, len(columns) - 1), marked=(0,))
+    beside = ", with the table's accuracy and its rank among all" if has_accuracy else ""
+    return table(columns, rows, caption=f"By predicted score{beside}", words=(0, len(columns) - 1), marked=(0,))
 
 
-def generation_definitions(measures: Mapping[str, float | None], num_cells: int) -> dict[str, str | Fragment]:
+def generation_definitions(facts: SearchFacts) -> dict[str, str | Fragment]:
     """Counts of a generation, each with what it means."""
+    measures, num_cells = facts.measures, len(facts.scores)
     shares: dict[str, str | Fragment] = {
         name.capitalize(): f"{percent(measures[name])} ({meaning})"
         for name, meaning in _MEASURES.items()
@@ -194,9 +201,9 @@ def generation_definitions(measures: Mapping[str, float | None], num_cells: int)
     }
     graphs, classes = int(measures["num_graphs"] or 0), int(measures["distinct_classes"] or 0)
     return {
-        "Graphs drawn": f"{graphs:,}, until {num_cells:,} distinct cells had come",
+        "Graphs drawn": f"{graphs:,}, until {num_cells:,} distinct {facts.word} had come",
         **shares,
-        "Different functions": f"{classes:,} of {num_cells:,} cells, by the benchmark's canonical text",
+        "Different functions": f"{classes:,} of {num_cells:,} {facts.word}",
     }
 
 
@@ -255,7 +262,7 @@ def accuracy_with_interval(facts: TrainFacts) -> str:
     )
 
 
-def run_table(trained: TrainedCell) -> Fragment:
+def run_table(trained: TrainedArch) -> Fragment:
     """Every training of a cell."""
     rows = [
         [str(run.seed), percent(run.final_accuracy, 2), percent(run.best_accuracy, 2), percent(run.initial_accuracy, 2)]
@@ -267,30 +274,30 @@ def run_table(trained: TrainedCell) -> Fragment:
 
 
 def random_parts(facts: TrainFacts) -> list[Fragment]:
-    """The chosen cell among random ones that were trained the same way, if there are any."""
+    """The chosen architecture among random ones that were trained the same way, if there are any."""
     if not facts.random:
         return []
     first = facts.chosen.runs[0]
     pool = [other.runs[0].final_accuracy for other in facts.random]
     better = sum(value > first.final_accuracy for value in pool)
     text = (
-        f"With seed {first.seed} the chosen cell reaches {percent(first.final_accuracy, 2)}, place {better + 1} of "
-        f"{len(pool) + 1}; the random cells have {mean_and_std(pool)} on average, {percent(max(pool), 2)} at best."
+        f"With seed {first.seed} the chosen one reaches {percent(first.final_accuracy, 2)}, place {better + 1} of "
+        f"{len(pool) + 1}; the random ones have {mean_and_std(pool)} on average, {percent(max(pool), 2)} at best."
     )
     bars = {"last epoch": [first.final_accuracy * 100, *(value * 100 for value in pool)]}
     names = [facts.chosen.name, *(other.name for other in facts.random)]
     figure = plot(
         grouped_bars(names, bars, value_label="accuracy in percent"),
-        alt=f"Final accuracy of the chosen cell and of {len(pool)} random cells. {text}",
+        alt=f"Final accuracy of the chosen one and of {len(pool)} random ones. {text}",
         caption="All from the same seed, trained the same way.",
     )
     rows: list[list[str | Fragment]] = [
-        [cell.name, percent(cell.runs[0].final_accuracy, 2), count(cell.cell.num_params), code(cell.cell.text)]
-        for cell in (facts.chosen, *facts.random)
+        [each.name, percent(each.runs[0].final_accuracy, 2), count(each.arch.num_params), code(each.arch.text)]
+        for each in (facts.chosen, *facts.random)
     ]
-    columns = ["Cell", "Last epoch", "Parameters", "Architecture"]
-    listed = table(columns, rows, caption="Random cells trained the same way", words=(0, 3), marked=(0,))
-    return [section("Beside random cells", paragraph(text), figure, listed)]
+    columns = ["", "Last epoch", "Parameters", "Architecture"]
+    listed = table(columns, rows, caption="Random ones trained the same way", words=(0, 3), marked=(0,))
+    return [section("Beside random ones", paragraph(text), figure, listed)]
 
 
 def _percent(values: Sequence[float]) -> str:

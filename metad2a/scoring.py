@@ -1,28 +1,29 @@
-"""Score cells on a dataset with a predictor, and order them.
+"""Score architectures on a dataset with a predictor, and order them.
 
-Source: Lee et al., ICLR 2021, released code (predictor.py). There every cell is scored on draws of its own; here
-all are scored on the same ones, which are encoded once: the same estimate, with less noise between cells.
+Source: Lee et al., ICLR 2021, released code (predictor.py). There every one is scored on draws of its own; here
+all are scored on the same ones, which are encoded once: the same estimate, with less noise between them.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from common.spaces.nasbench201 import Cell, NasBench201Space
 from metad2a.predictor import Predictor
 
 _AT_ONCE = 1024  # graphs whose states are held together
 
 
 @torch.no_grad()
-def score_cells(model: Predictor, sets: Tensor, cells: Sequence[Cell]) -> Tensor:
-    """Mean score of each cell over draws of a dataset.
+def score_archs(model: Predictor, sets: Tensor, space: Any, archs: Sequence[Any]) -> Tensor:
+    """Mean score of each architecture over draws of a dataset.
 
     Args:
         model: in eval mode.
         sets: (draws, C, S, D) features, on the model's device.
-        cells: M cells.
+        space: of the architectures; it gives their graphs.
+        archs: M architectures.
 
     Returns:
         (M,) float32 on the CPU.
@@ -31,10 +32,10 @@ def score_cells(model: Predictor, sets: Tensor, cells: Sequence[Cell]) -> Tensor
         RuntimeError: a score is not finite.
     """
     encoded = model.encode_sets(sets)[:, None]
-    graphs = NasBench201Space().graphs(cells).to(sets.device)
+    graphs = space.graphs(archs).to(sets.device)
     parts = [
         model.score(encoded, model.encode_graphs(graphs[start : start + _AT_ONCE])).mean(0)
-        for start in range(0, len(cells), _AT_ONCE)
+        for start in range(0, len(archs), _AT_ONCE)
     ]
     scores = torch.cat(parts).cpu()
     if not torch.isfinite(scores).all():

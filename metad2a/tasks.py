@@ -19,17 +19,32 @@ _PATIENCE = 200  # draws for each task asked for, before the sets of classes cou
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """How many tasks there are, what they are made of, and how many cells each has."""
+class TaskDrawing:
+    """How many tasks there are, and what they are made of."""
 
     num_tasks: int = 5000
     """Tasks to learn from, in all, taken in turn from the sources."""
     num_valid_tasks: int = 400
-    """Tasks that select. They share neither a cell with those to learn from nor a whole set of classes."""
+    """Tasks that select. They share neither an architecture with those to learn from nor a whole set of classes."""
     min_classes: int = 20
     """Least number of classes of a task."""
     max_classes: int = 20
     """Largest; between the two every number is as likely. A source with fewer gives what it has."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if self.num_tasks < 1:
+            raise ValueError(f"num_tasks is {self.num_tasks}; it must be at least 1")
+        if self.num_valid_tasks < 0:
+            raise ValueError(f"num_valid_tasks is {self.num_valid_tasks}; it must be 0 or more")
+        if not 2 <= self.min_classes <= self.max_classes:
+            raise ValueError(f"min_classes {self.min_classes} and max_classes {self.max_classes}: 2 <= min <= max")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing(TaskDrawing):
+    """Tasks, and how many cells each has."""
+
     num_cells: int = 1
     """Cells labelled on each task to learn from, drawn uniformly without replacement."""
     num_valid_cells: int = 1
@@ -41,19 +56,16 @@ class Drawing:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        for name in ("num_tasks", "num_cells", "num_valid_cells"):
+        super().__post_init__()
+        for name in ("num_cells", "num_valid_cells"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.num_valid_tasks < 0:
-            raise ValueError(f"num_valid_tasks is {self.num_valid_tasks}; it must be 0 or more")
-        if not 2 <= self.min_classes <= self.max_classes:
-            raise ValueError(f"min_classes {self.min_classes} and max_classes {self.max_classes}: 2 <= min <= max")
         if not 0 < self.valid_share < 1:
             raise ValueError(f"valid_share is {self.valid_share}; it must lie between 0 and 1")
 
 
 def draw_tasks(
-    sources: dict[str, int], num: int, *, drawing: Drawing, seed: int, taken: Sequence[MetaTask] = ()
+    sources: dict[str, int], num: int, *, drawing: TaskDrawing, seed: int, taken: Sequence[MetaTask] = ()
 ) -> list[MetaTask]:
     """Distinct random sets of classes, from the sources in turn.
 
@@ -127,7 +139,7 @@ def class_subset(task: Task, classes: Sequence[int]) -> Task:
 
 
 def _draw_classes(
-    source: str, num_classes: int, num: int, *, drawing: Drawing, seed: int, taken: Sequence[MetaTask]
+    source: str, num_classes: int, num: int, *, drawing: TaskDrawing, seed: int, taken: Sequence[MetaTask]
 ) -> list[MetaTask]:
     random = generator(seed, "tasks", source)
     low, high = min(drawing.min_classes, num_classes), min(drawing.max_classes, num_classes)

@@ -126,6 +126,10 @@ def _correlate(cfg: CorrelateConfig, run: Run, context: Context, teacher: Path) 
     if len(high) > 1:
         taus[CEILING] = [_tau(high[0], torch.tensor(high[1], dtype=torch.float64))]
     named = {NAMES.get(loss, loss): seeds for loss, seeds in low.items()}
+    for number in range(len(points)):
+        run.log(number, {"full": float(reference[number])}, split="high")
+        for name, seeds in named.items():
+            run.log(number, {slug(name): statistics.fmean(seed[number] for seed in seeds)}, split="low")
     facts = CorrelateFacts(
         dataset=dataset.description,
         losses=list(named),

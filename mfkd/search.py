@@ -98,11 +98,18 @@ def search_steps(cfg: SearchOptions, teacher: Path) -> list[SearchStep]:
     low, high = (training_of(one.recipe, cfg.seed, teacher) for one in (cfg.low, cfg.high))
     space: Any = {"space": cfg.space.space, "num_classes": None}
     if cfg.algorithm == "mfkd1":
+        if cfg.num_low < 2:
+            raise UsageError(f"num_low is {cfg.num_low}: a process needs at least 2 evaluations")
         first = Mfkd1Config(max_samples=cfg.num_low, gp=cfg.gp, risk=cfg.risk, seed=cfg.seed)
         return [SearchStep(name="low_fidelity", images=low_images, algorithm=first, training=low, **space)]
     if cfg.algorithm == "mf_kd":
         if cfg.gp != "wellposed":
             raise UsageError(f"gp is {cfg.gp!r}: mf_kd has the process 'wellposed' alone")
+        most = min(cfg.num_low, cfg.num_high)
+        if not 1 <= cfg.init_high <= most:
+            raise UsageError(
+                f"init_high is {cfg.init_high}: 1 to {most} are possible, the least of num_low and num_high"
+            )
         joint = MfKdConfig(
             num_low=cfg.num_low, num_high=cfg.init_high, max_high=cfg.num_high, kappa=cfg.kappa, seed=cfg.seed
         )
@@ -193,7 +200,7 @@ def _finish(
 
 
 def _next(cfg: SearchConfig) -> str:
-    return f"python -m mfkd distill --data {cfg.data}"
+    return f"python -m mfkd distill --data {cfg.data}   # with the --config of this search"
 
 
 def _report(result: dict[str, Any], cfg: SearchConfig, folder: Path) -> None:

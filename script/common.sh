@@ -122,7 +122,7 @@ shared_flags() {
         case ${flag//_/-} in
             --config | --data-root | --seed | --threads | --resolution) keep=yes ;;
             --config=* | --data-root=* | --seed=* | --threads=* | --resolution=*) keep=yes ;;
-            --debug | --deterministic | --space.* | --teacher.*) keep=yes ;;
+            --debug | --deterministic | --space | --space=* | --space.* | --teacher.*) keep=yes ;;
             --*) keep= ;;
         esac
         if [[ $keep ]]; then SHARED+=("$flag"); fi
@@ -189,10 +189,20 @@ make_environment() {
 
 # ---- steps ----------------------------------------------------------------------------------------------------------
 
-# One step of METHOD with the cpu preset, unless the flags name another file.
+# The space that flags name, where it has presets and run folders of its own.
+space_of() {
+    case " $* " in
+        *" --space mobilenetv3 "* | *" --space=mobilenetv3 "*) echo mobilenetv3 ;;
+    esac
+}
+
+# One step of METHOD with the cpu preset (that of the space, where --space says one with presets of its own), unless the
+# flags name another file.
 run_step() {
-    local step=$1 preset=(--config "$ROOT/configs/$METHOD/cpu.yaml")
+    local step=$1 name=cpu preset
     shift
+    if [[ $(space_of "$@") ]]; then name=$(space_of "$@")_cpu; fi
+    preset=(--config "$ROOT/configs/$METHOD/$name.yaml")
     if has_flag config; then preset=(); fi
     set -- "$step" ${preset[@]+"${preset[@]}"} --gpu "$GPU" "$@"
     say "${CUDA_VISIBLE_DEVICES+CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES }$PY -m $METHOD $*"

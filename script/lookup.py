@@ -10,8 +10,9 @@ from common.experiment.names import slug
 from dass.evaluate import UNSEEN
 from metad2a.labels import PUBLISHED
 from mfkd.search import PUBLISHED as MFKD_PUBLISHED
+from tans.evaluate import UNSEEN as TANS_UNSEEN
 
-SETS = {"dass": UNSEEN, "metad2a": PUBLISHED, "mfkd": MFKD_PUBLISHED}
+SETS = {"dass": UNSEEN, "metad2a": PUBLISHED, "mfkd": MFKD_PUBLISHED, "tans": TANS_UNSEEN}
 """Sets that each method was published with."""
 
 
@@ -29,9 +30,10 @@ def present(names: tuple[str, ...], data_root: Path | None) -> list[str]:
     return found
 
 
-def run_folder(method: str, step: str, data: str, data_root: Path | None) -> Path:
+def run_folder(method: str, step: str, data: str, data_root: Path | None, space: str = "") -> Path:
     """Folder that a step on a dataset takes when it is given no other."""
-    return Path("exp") / method / step / slug(task_id(data, data_root=data_root))
+    task = task_id(data, data_root=data_root)
+    return Path("exp") / method / step / slug(f"{space}-{task}" if space else task)
 
 
 def main() -> int:
@@ -45,12 +47,15 @@ def main() -> int:
     folder = questions.add_parser("folder", help="run folder of a step on a dataset")
     for name in ("method", "step", "data"):
         folder.add_argument(name)
+    folder.add_argument(
+        "space", nargs="?", default="", help="of the architectures, where runs on it have folders apart"
+    )
     asked = parser.parse_args()
     try:
         if asked.question == "present":
             print(*present(SETS.get(asked.method, ()), asked.data_root))
         else:
-            print(run_folder(asked.method, asked.step, asked.data, asked.data_root))
+            print(run_folder(asked.method, asked.step, asked.data, asked.data_root, asked.space))
     except (OSError, ValueError, RuntimeError) as error:
         print(f"{asked.program}: error: {error}", file=sys.stderr)
         return 1

@@ -3,7 +3,7 @@
 USAGE='usage: bash script/run_collect.sh [GPU] [METHOD] [flags]
 
 Makes the meta-training database. dass: for each task a teacher, students distilled from it, and their embeddings;
-metad2a: tasks of some classes of the source sets, and labelled cells on each.
+metad2a: tasks of some classes of the source sets, and labelled cells on each, or with --space mobilenetv3 networks.
 
   GPU     cpu, auto (the first GPU, the CPU where there is none; the default) or the number of a GPU
   METHOD  dass (default) or metad2a

@@ -1,9 +1,10 @@
-"""Features of a task's training images, computed once and kept in a file."""
+"""Features of a task's images, computed once and kept in a file."""
 
 import hashlib
 import json
 import logging
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 CACHE = Path("exp", "features")
 """Folder of the files."""
 
+Part = Literal["train", "evaluation"]
+
 _KIND = "features"
 _CHUNK = 2048  # images decoded at once: 6 MB, however large the set is
 _STATISTICS_IMAGES = 4096  # a sample: the mean of as many images is known to a hundredth of their deviation
@@ -37,8 +40,9 @@ def features_of(
     cache: Path | None = CACHE,
     max_per_class: int | None = None,
     seed: int = 0,
+    part: Part = "train",
 ) -> FeatureSet:
-    """Features of a task's training images, from the cache where they are there.
+    """Features of a task's images, from the cache where they are there.
 
     Args:
         data: whatever `open_task` takes.
@@ -49,9 +53,10 @@ def features_of(
             one that is damaged or of other images is replaced, with a warning.
         max_per_class: images of a class at most, drawn with the seed; None takes all.
         seed: of that drawing, of the sample that channel means are computed from, and of parts as in `open_task`.
+        part: the training images, or those that accuracy is measured on.
 
     Returns:
-        All training images of the task, class after class, on the CPU. Images are normalised with the published
+        All images of the part, class after class, on the CPU. Images are normalised with the published
         constants of their set, where there are some, else with those of (at most 4,096 of) the training images.
 
     Raises:
@@ -61,21 +66,24 @@ def features_of(
     if max_per_class is not None and max_per_class < 1:
         raise ValueError(f"max_per_class is {max_per_class}: give 1 or more images, or none for all")
     source, plan = plan_task(data, data_root=data_root, seed=seed)
-    key = _key(source, plan, extractor, max_per_class, seed)
-    file = None if cache is None else Path(cache) / _file_name(plan, extractor, max_per_class, seed)
+    rows = plan.train if part == "train" else plan.evaluation
+    key = _key(source, plan, rows, extractor, max_per_class=max_per_class, seed=seed)
+    file = None if cache is None else Path(cache) / _file_name(plan, extractor, max_per_class, seed, part)
     found = None if file is None else _read(file, key)
     if found is None:
-        found = _compute(source, plan, extractor.to(device), device=device, max_per_class=max_per_class, seed=seed)
+        chosen = _choose(source, plan, rows, max_per_class, seed)
+        found = _compute(source, plan, chosen, extractor.to(device), device=device, seed=seed)
+        if part == "train":
+            require_images(plan.id, found.labels.numpy(), found.class_names)
         if file is not None:
             _write(file, found, key)
     return found
 
 
 def _compute(
-    source: Source, plan: TaskPlan, extractor: Extractor, *, device: torch.device, max_per_class: int | None, seed: int
+    source: Source, plan: TaskPlan, rows: Indices, extractor: Extractor, *, device: torch.device, seed: int
 ) -> FeatureSet:
     """Decode and embed chunk by chunk; what is in memory does not grow with the images but with their features."""
-    rows = _choose(source, plan, max_per_class, seed)
     mean, std = _statistics(source, plan, seed)
     features, kept = [], []
     chunks = np.split(rows, range(_CHUNK, len(rows), _CHUNK))
@@ -85,7 +93,6 @@ def _compute(
         kept.append(decoded.rows)
     labels = plan.renumber(source.labels[np.concatenate(kept)])
     class_names = tuple(source.class_names[label] for label in plan.classes)
-    require_images(plan.id, labels, class_names)
     return FeatureSet(
         extractor=extractor.id,
         source=plan.id,
@@ -96,16 +103,16 @@ def _compute(
     )
 
 
-def _choose(source: Source, plan: TaskPlan, max_per_class: int | None, seed: int) -> Indices:
-    """Training rows, class after class, at most so many of each, drawn by random keys."""
-    labels = plan.renumber(source.labels[plan.train])
+def _choose(source: Source, plan: TaskPlan, rows: Indices, max_per_class: int | None, seed: int) -> Indices:
+    """Rows, class after class, at most so many of each, drawn by random keys."""
+    labels = plan.renumber(source.labels[rows])
     keys = torch.rand(len(labels), dtype=torch.float64, generator=generator(seed, "features", plan.id)).numpy()
     order = np.lexsort((keys, labels))
     starts = np.searchsorted(labels[order], labels[order])  # where the class of each begins
     within = np.arange(len(order)) - starts
     chosen = order if max_per_class is None else order[within < max_per_class]
-    chosen = chosen[np.lexsort((plan.train[chosen], labels[chosen]))]  # in a class in the order of the set
-    return plan.train[chosen]
+    chosen = chosen[np.lexsort((rows[chosen], labels[chosen]))]  # in a class in the order of the set
+    return rows[chosen]
 
 
 def _statistics(source: Source, plan: TaskPlan, seed: int) -> Statistics:
@@ -119,12 +126,14 @@ def _statistics(source: Source, plan: TaskPlan, seed: int) -> Statistics:
     return channel_statistics(decode(source, rows, RESOLUTION).images)
 
 
-def _key(source: Source, plan: TaskPlan, extractor: Extractor, max_per_class: int | None, seed: int) -> str:
+def _key(
+    source: Source, plan: TaskPlan, chosen: Indices, extractor: Extractor, *, max_per_class: int | None, seed: int
+) -> str:
     """What the features of a file depend on, found without decoding an image: files by their size and time."""
     images = hashlib.sha256()
-    for part in (plan.classes, plan.train, source.labels[plan.train]):
+    for part in (plan.classes, chosen, source.labels[chosen]):
         images.update(np.ascontiguousarray(part).data)
-    rows = np.sort(plan.train).tolist()
+    rows = np.sort(chosen).tolist()
     are_files = bool(rows) and Path(source.locate(rows[0])).is_file()
     places = [Path(source.locate(row)) for row in rows] if are_files else [source.origin] if source.origin else []
     for place in places:
@@ -135,8 +144,10 @@ def _key(source: Source, plan: TaskPlan, extractor: Extractor, max_per_class: in
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
 
-def _file_name(plan: TaskPlan, extractor: Extractor, max_per_class: int | None, seed: int) -> str:
-    return f"{slug(plan.id)}-{extractor.id}-{'all' if max_per_class is None else max_per_class}-{seed}.safetensors"
+def _file_name(plan: TaskPlan, extractor: Extractor, max_per_class: int | None, seed: int, part: Part) -> str:
+    number = "all" if max_per_class is None else max_per_class
+    of_part = "" if part == "train" else f"-{part}"
+    return f"{slug(plan.id)}-{extractor.id}-{number}-{seed}{of_part}.safetensors"
 
 
 def _read(file: Path, key: str) -> FeatureSet | None:

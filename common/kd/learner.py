@@ -101,11 +101,8 @@ class Learner:
         """One optimiser step."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with autocast(self.recipe, self.device):
-            student = self.run(batch.images)
-        loss = objective(self.recipe, student, teacher, batch.labels, self.regressor)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        loss = self.accumulate(step, batch, teacher)
         if self.recipe.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm)
@@ -113,11 +110,35 @@ class Learner:
         self.scaler.update()
         if self.average is not None:
             self.average.update(step)
-        self.losses[step % len(self.losses)] = loss.detach()
+        self.losses[step % len(self.losses)] = loss
+
+    def accumulate(self, step: int, batch: Batch, teacher: Outputs | None) -> Tensor:
+        """Add the gradients of one step to those of the parameters; returns the loss, without its graph."""
+        with autocast(self.recipe, self.device):
+            student = self.run(batch.images)
+        loss = objective(self.recipe, student, teacher, batch.labels, self.regressor)
+        self.backward(loss)
+        return loss.detach()
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradients of a loss, on the scale of the recipe's precision."""
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def identity(self) -> dict[str, Any]:
+        """What training depends on beyond recipe, task and network, as plain values."""
+        return {}
+
+    @property
+    def measured(self) -> nn.Module:
+        """What is evaluated: the network, or its average where one is kept."""
+        return self.network if self.average is None else self.average.network
 
     def examine(self, examination: Examination) -> dict[str, float]:
-        """Measure the network, or its average where one is kept, on the evaluation images."""
-        network = self.network if self.average is None else self.average.network
+        """Accuracy, top5, cross_entropy and loss on the evaluation images."""
+        return self.measure(self.measured, examination)
+
+    def measure(self, network: nn.Module, examination: Examination) -> dict[str, float]:
+        """The same of any network of these classes."""
         logits = predict(network, examination.images, examination.indices, device=self.device)
         check_outputs(logits, examination.task.num_classes, self.name)
         labels, num_top = examination.labels, min(5, logits.shape[1])
@@ -141,10 +162,8 @@ class Learner:
         self.curve.append({"epoch": float(epoch), "step": float(step), **values})
         if values["accuracy"] > self.best_accuracy:
             self.best_accuracy = values["accuracy"]
-            network = self.network if self.average is None else self.average.network
-            self.best_state = {
-                name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in network.state_dict().items()
-            }
+            weights = self.measured.state_dict().items()
+            self.best_state = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in weights}
         return values
 
     def first_bad_step(self, num_steps: int) -> int | None:

@@ -29,9 +29,10 @@ class Recipe:
     """Of sgd."""
     weight_decay: float = 3e-5
     """Times the weights, added to the gradient (sgd, rmsproptf) or taken off directly (adamw, lamb, lion)."""
-    schedule: Literal["cosine", "step", "exponential"] = "cosine"
+    schedule: Literal["cosine", "step", "exponential", "swing"] = "cosine"
     """Set for every step: cosine falls to 0 at the end, step multiplies by gamma at each milestone, exponential once
-    more every decay_epochs."""
+    more every decay_epochs, swing falls to 0 in as many steps as there are epochs and rises again, on and on, as in
+    TANS's released code."""
     milestones: tuple[float, ...] = (0.4, 0.7, 0.9)
     """Of the step schedule, as fractions of all steps, rising."""
     gamma: float = 0.3

@@ -18,6 +18,7 @@ def learning_rate(recipe: Recipe, step: int, num_steps: int) -> float:
 
     Returns:
         cosine: lr * (1 + cos(pi * step / num_steps)) / 2, which would reach 0 at step num_steps.
+        swing: lr * (1 + cos(pi * step / epochs)) / 2: a schedule of so many epochs that is advanced with every step.
         step: lr * gamma ** (milestones passed), a milestone m being passed from step m * num_steps on.
         exponential: lr * gamma ** floor(epoch / decay_epochs), epochs counted from 0.
         In the first warmup_epochs: WARMUP_START + epoch * (lr - WARMUP_START) / warmup_epochs instead.
@@ -29,5 +30,7 @@ def learning_rate(recipe: Recipe, step: int, num_steps: int) -> float:
         return recipe.learning_rate * recipe.gamma ** math.floor(epoch / recipe.decay_epochs)
     if recipe.schedule == "cosine":
         return recipe.learning_rate * (1 + math.cos(math.pi * step / num_steps)) / 2
+    if recipe.schedule == "swing":
+        return recipe.learning_rate * (1 + math.cos(math.pi * step / recipe.epochs)) / 2
     passed = sum(step >= milestone * num_steps for milestone in recipe.milestones)
     return recipe.learning_rate * recipe.gamma**passed

@@ -35,6 +35,7 @@ def train(
     description: str = "",
     teacher_cache: Path | None = None,
     checkpoint_every_seconds: float = 20.0,
+    learner: Callable[..., Learner] = Learner,
 ) -> list[Outcome]:
     """Train networks in place; each becomes, bit for bit, what it would become alone with this seed.
 
@@ -45,30 +46,30 @@ def train(
         device: where; the networks and the teacher are moved there.
         seed: of shuffling, augmentation, views, and the layers that draw (dropout).
         teacher: needed by every loss but ce, which does not use it. It is left unchanged.
-        checkpoint: file of the training state; an existing one is continued, a finished one gives its outcomes at once.
+        checkpoint: file of the training state; one that exists is continued, or gives its outcomes if it is finished.
         log: called with (step, prefix, values) at the end of epochs; the prefix is "" for one network, else "0/" ...
         description: in front of the progress bar.
         teacher_cache: file of teacher outputs, shared by runs with the same teacher, task, seed and views.
-        checkpoint_every_seconds: least time between two saves of the state (0: every step); the last is always made.
+        checkpoint_every_seconds: least time between two saves of the state (0: every step); the last is made anyhow.
+        learner: makes the learners, with the arguments of `Learner`.
 
     Returns:
-        One outcome a network, in order. The networks hold their last weights (averaged ones with ema_decay).
+        One outcome a network. The networks hold their last weights (averaged ones with ema_decay).
 
     Raises:
-        ValueError: too few training images for a batch; outputs that do not match the classes; a missing teacher;
-            feature maps that a network does not offer; fp16 without a GPU.
+        ValueError: too few images for a batch; outputs not of the classes; no teacher or feature maps; fp16 on a CPU.
         RuntimeError: a loss that is not finite, naming the step; a checkpoint that is damaged or of another run.
     """
     if recipe.amp == "fp16" and device.type != "cuda":
         raise ValueError(f"amp fp16 needs a GPU and the device is {device}: take --recipe.amp bf16 or off")
-    teachers = () if teacher is None else (teacher,)
-    for module in (*networks, *teachers):
-        module.to(device)
+    teachers = () if teacher is None else (teacher.to(device),)
+    for network in networks:
+        network.to(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), eval_mode(*teachers):
         data = TrainingSet(task, recipe, device, seed)
         indices = _evaluation_indices(task, recipe)
         guide = Guide(teacher, data, indices, teacher_cache)
-        learners = _learners(networks, guide, data)
+        learners = _learners(networks, guide, data, learner)
         examination = Examination(
             task=task,
             images=data.images,
@@ -76,7 +77,8 @@ def train(
             labels=task.labels[indices].to(device),
             teacher_logits=guide.evaluation_logits,
         )
-        keeper = Checkpoint(checkpoint, identity(networks, task, recipe, seed, teacher), checkpoint_every_seconds)
+        about = identity(networks, task, recipe, seed, teacher) | learners[0].identity()
+        keeper = Checkpoint(checkpoint, about, checkpoint_every_seconds)
         session = _Session(learners=learners, data=data, guide=guide, examination=examination, keeper=keeper, log=log)
         seconds = _fit(session, description)
     return [learner.finish(seconds / len(learners)) for learner in learners]
@@ -152,7 +154,9 @@ def _check_finite(learners: list[Learner], data: TrainingSet, keeper: Checkpoint
             )
 
 
-def _learners(networks: Sequence[nn.Module], guide: Guide, data: TrainingSet) -> list[Learner]:
+def _learners(
+    networks: Sequence[nn.Module], guide: Guide, data: TrainingSet, make: Callable[..., Learner]
+) -> list[Learner]:
     """A learner a network, each with the same draws."""
     example = data.batch(0).images[:2]
     teacher = guide.ask(example) if guide.teacher is not None else None
@@ -163,7 +167,7 @@ def _learners(networks: Sequence[nn.Module], guide: Guide, data: TrainingSet) ->
         torch.manual_seed(derive_seed(data.seed, "regressor"))
         name = f"network {index}"
         learners.append(
-            Learner(network, data.recipe, data.device, steps=data.steps, example=example, teacher=teacher, name=name)
+            make(network, data.recipe, data.device, steps=data.steps, example=example, teacher=teacher, name=name)
         )
     return learners
 

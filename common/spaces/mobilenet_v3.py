@@ -69,6 +69,22 @@ class MobileNetV3Space:
         parts = [f"mobilenet_v3-w{self.width_mult}"] + ["stride1"] * (self.first_stride == 1)
         return "-".join([*parts, *([f"r{'_'.join(map(str, self.resolutions))}"] if self.resolutions else [])])
 
+    def check_side(self, resolution: int) -> int:
+        """Return a side of images that gives whole maps: a multiple of 32, or of 4 with a first stride of 1.
+
+        Networks run on images of any size; at others their maps are cut at the border, and costs compare badly.
+
+        Raises:
+            ValueError: it is not.
+        """
+        step = 32 if self.first_stride == 2 else 4
+        if resolution < 1 or resolution % step:
+            raise ValueError(
+                f"resolution {resolution}: networks with a first stride of {self.first_stride} take positive multiples "
+                f"of {step}, for example {32 if step == 4 else 224}"
+            )
+        return resolution
+
     @property
     def largest(self) -> MobileNetV3Arch:
         """All settings at their largest: the supernet whole."""

@@ -79,7 +79,7 @@ class MobileNetV3Supernet(nn.Module):
 
     def _fill(self, arch: MobileNetV3Arch, network: nn.Module) -> None:
         """Copy weights and statistics into a network of its own."""
-        used, sources = self._blocks_of(arch), self.state_dict()
+        used, sources = self._blocks_of(arch), self.state_dict(keep_vars=True)
         places = [0, *(place for place, _, _ in used)]
         filters = {}
         for number, (place, kernel, hidden) in enumerate(used, 1):
@@ -88,7 +88,7 @@ class MobileNetV3Supernet(nn.Module):
         like, made = next(self.parameters()), next(network.parameters())
         if (made.device, made.dtype) != (like.device, like.dtype):
             network.to(like.device, like.dtype)
-        for name, target in network.state_dict().items():
+        for name, target in network.state_dict(keep_vars=True).items():
             source = filters[name] if name in filters else sources[_source_name(name, places)]
             target.copy_(source[tuple(map(slice, target.shape))])
 

@@ -1,18 +1,14 @@
 """Records of evaluations in one SQLite file that several processes may write at once."""
 
-import errno
 import math
-import sqlite3
-import time
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from common.store.database import Database
+
 _SCHEMA_VERSION = 1
-_PATIENCE_SECONDS = 60.0
-_DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
-_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,16 +75,14 @@ class RecordStore:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._connection = sqlite3.connect(self.path, timeout=_PATIENCE_SECONDS, isolation_level=None)
-        except sqlite3.OperationalError as error:
-            raise OSError(f"cannot open the record store {self.path}: {error}") from error
-        try:
-            self._set_up()
-        except BaseException:
-            self._connection.close()
-            raise
+        columns = [f"{field.name} {_SQL_TYPES.get(field.type, 'TEXT')}" for field in fields(Record)]
+        self._database = Database(
+            path,
+            kind="record store",
+            version=_SCHEMA_VERSION,
+            tables=[f"CREATE TABLE records ({', '.join(columns)}, UNIQUE ({', '.join(_KEY)}))"],
+            remedy="restore a copy, or delete it and collect again",
+        )
 
     def add(self, record: Record) -> bool:
         """Store a record; one with the same key that is there already stays as it is.
@@ -101,12 +95,12 @@ class RecordStore:
         """
         marks = ", ".join("?" * len(_NAMES))
         command = f"INSERT INTO records ({', '.join(_NAMES)}) VALUES ({marks}) ON CONFLICT DO NOTHING"
-        return self._execute(command, astuple(record)).rowcount == 1
+        return self._database.execute(command, astuple(record)).rowcount == 1
 
     def get(self, *, task: str, space: str, architecture: str, recipe: str, seed: int) -> Record | None:
         """The record with this key, or None."""
         condition = " AND ".join(f"{name} = ?" for name in _KEY)
-        row = self._execute(
+        row = self._database.execute(
             f"SELECT {', '.join(_NAMES)} FROM records WHERE {condition}", (task, space, architecture, recipe, seed)
         ).fetchone()
         return None if row is None else _record(row)
@@ -129,14 +123,14 @@ class RecordStore:
         given = {name: value for name, value in wanted if value is not None}
         condition = " AND ".join(f"{name} = ?" for name in given) or "TRUE"
         command = f"SELECT {', '.join(_NAMES)} FROM records WHERE {condition} ORDER BY {', '.join(_KEY)}"
-        return [_record(row) for row in self._execute(command, tuple(given.values())).fetchall()]
+        return [_record(row) for row in self._database.execute(command, tuple(given.values())).fetchall()]
 
     def __len__(self) -> int:
-        return int(self._execute("SELECT COUNT(*) FROM records").fetchone()[0])
+        return int(self._database.execute("SELECT COUNT(*) FROM records").fetchone()[0])
 
     def close(self) -> None:
         """Close the file; the store cannot be used after this."""
-        self._connection.close()
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -145,60 +139,6 @@ class RecordStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _set_up(self) -> None:
-        self._execute("PRAGMA journal_mode = WAL")  # readers and one writer at once
-        self._execute("PRAGMA synchronous = FULL")  # a record costs minutes of training: keep it through a power cut
-        found = self._execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise RuntimeError(f"{self.path} is damaged ({found}): restore a copy, or delete it and collect again")
-        self._execute("BEGIN IMMEDIATE")
-        try:
-            self._create_table()
-        finally:
-            self._execute("COMMIT")
-
-    def _create_table(self) -> None:
-        version = self._execute("PRAGMA user_version").fetchone()[0]
-        if version == _SCHEMA_VERSION:
-            return
-        tables = [row[0] for row in self._execute("SELECT name FROM sqlite_master").fetchall()]
-        if version != 0 or tables:
-            what = f"has version {version}" if version else f"holds other tables ({', '.join(tables[:3])})"
-            raise RuntimeError(
-                f"{self.path} {what}, it is no record store of version {_SCHEMA_VERSION}: use another path"
-            )
-        columns = [f"{field.name} {_SQL_TYPES.get(field.type, 'TEXT')}" for field in fields(Record)]
-        self._execute(f"CREATE TABLE records ({', '.join(columns)}, UNIQUE ({', '.join(_KEY)}))")
-        self._execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-
-    def _execute(self, command: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
-        """Run one statement; SQLite's errors become ours, and a busy file is waited for.
-
-        SQLite's own waiting does not cover two processes that switch a new file to WAL, so there is a loop here too.
-        """
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while True:
-            try:
-                return self._connection.execute(command, values)
-            except sqlite3.DatabaseError as error:
-                if _code(error) not in _BUSY or time.monotonic() > deadline:
-                    raise self._explained(error) from error
-            time.sleep(0.05)
-
-    def _explained(self, error: sqlite3.DatabaseError) -> Exception:
-        if _code(error) in _DAMAGED:
-            return RuntimeError(
-                f"{self.path} is damaged or no record store ({error}): restore a copy, or delete it and collect again"
-            )
-        if _code(error) == sqlite3.SQLITE_FULL:
-            return OSError(errno.ENOSPC, "no space left on the disk", str(self.path))
-        return RuntimeError(f"record store {self.path}: {error}")
-
-
-def _code(error: sqlite3.DatabaseError) -> int:
-    """SQLite's primary result code; 0 for errors of the Python layer."""
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _record(row: tuple[object, ...]) -> Record:

@@ -1,6 +1,7 @@
 """One tiny database and its models for all tests of a method's whole commands."""
 
 import pytest
+from renderings import write_renderings
 from toy import Toy
 
 
@@ -48,4 +49,18 @@ def blocks(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     toy = Toy.make(tmp_path_factory.mktemp("blocks"), "dna")
     for step in ("train-teacher", "meta-train", "search"):
         toy.do(step, "--data", "images/own")
+    return toy
+
+
+@pytest.fixture(scope="session")
+def menagerie(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """The same for tans: a folder in which `build-zoo`, `meta-train` and `search` were run.
+
+    Sources are four renderings of the digits 0 to 4 and 5 to 9; `images/unseen` are others, 3 to 7, in red.
+    """
+    toy = Toy.make(tmp_path_factory.mktemp("menagerie"), "tans")
+    write_renderings(toy.folder / "images")
+    toy.do("build-zoo", "--out", "build")
+    toy.do("meta-train", "--out", "meta")
+    toy.do("search", "--data", "images/unseen")
     return toy

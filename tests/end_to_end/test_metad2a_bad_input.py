@@ -93,7 +93,7 @@ def test_the_cell_of_a_search_that_never_was(cells: Toy) -> None:
         (("--nz", 56), "the generator of pair has latent_dim (nz) 24, and 56 is asked for"),
         (("--hs", 56), "the generator of pair has hidden_dim (hs) 24"),
         (("--generation.num-generated", 0), "num_generated is 0"),
-        (("--generation.num-generated", 20000), "num_generated is 20000; it must lie in 1 to 15625"),
+        (("--generation.num-generated", 20000), "num_generated is 20000; there are 15,625 cells in all"),
         (("--num-draws", 0), "num_draws is 0"),
         (("--top-k", 0), "top_k is 0"),
         (("--features.extractor", "vgg"), "extractor is 'vgg'; known are compact"),

@@ -24,7 +24,7 @@ from metad2a.database import load_database
 from metad2a.meta_train import DATABASE, MetaTrainConfig
 from metad2a.networks import load_network
 from metad2a.ranking import draw_to_score
-from metad2a.scoring import score_cells
+from metad2a.scoring import score_archs
 
 SPACE = NasBench201Space(channels=4, cells_per_stage=1)
 SEARCH, TRAIN = "exp/metad2a/search/folder_own", "exp/metad2a/train/folder_own"
@@ -59,8 +59,8 @@ def test_a_database_holds_cells_that_were_really_trained(cells: Toy) -> None:
     records = {(task, text): final for _, task, _, text, *_, final in map(record, records_of(cells.folder / "collect"))}
     assert len(records) == database.num_rows == 6 * 4 + 2 * 3
     learned, selecting = database.rows(valid=False), database.rows(valid=True)
-    assert not {*database.cells(learned)} & {*database.cells(selecting)}
-    for row, cell in enumerate(database.cells(torch.arange(database.num_rows))):
+    assert not {*database.archs(learned)} & {*database.archs(selecting)}
+    for row, cell in enumerate(database.archs(torch.arange(database.num_rows))):
         task = database.tasks[int(database.task_index[row])]
         assert float(database.accuracy[row]) == pytest.approx(records[task.id, SPACE.format(cell)], abs=1e-6)
         assert 2 <= len(task.classes) <= 3
@@ -94,7 +94,7 @@ def test_meta_training_learns_and_knows_what_it_learned_from(model: str, cells: 
     assert (artifact.space_name, artifact.num_sample) == (SPACE.name, 5)
     database = load_database(cells.folder / "collect/database.safetensors")
     rows = database.best_rows(2 if model == "generator" else 99, valid=False)
-    assert artifact.training_cells.tolist() == sorted({*positions(database.cells(rows)).tolist()})
+    assert artifact.training_cells.tolist() == sorted({*positions(database.archs(rows)).tolist()})
     assert shown(run / "report.html").count("digits") > 0
 
 
@@ -147,7 +147,7 @@ def test_scores_of_a_search_are_those_of_the_predictor_on_the_cached_features(ce
         max_per_class=20,
     )
     sets = draw_to_score(pair, features, 10, 0)
-    found = score_cells(pair.predictor.model, sets, [SPACE.parse(text) for text in result["candidates"]])
+    found = score_archs(pair.predictor.model, sets, SPACE, [SPACE.parse(text) for text in result["candidates"]])
     assert found.tolist() == pytest.approx(result["scores"], abs=1e-5)
     assert list((cells.folder / "exp/features").glob("folder_own-random-*-20-0.safetensors"))
 
@@ -158,7 +158,7 @@ def test_the_pick_is_trained_as_its_files_say(cells: Toy, trained: Finished) -> 
     task = open_task(cells.folder / "images/own", resolution=16)
     for seed, name in zip(("1", "2"), result["weights"], strict=True):
         network = load_network(folder / name)
-        assert network.cell == SPACE.parse(result["arch"])
+        assert network.arch == SPACE.parse(result["arch"])
         _, accuracy = measure(network.network, task, device=torch.device("cpu"))
         assert accuracy == pytest.approx(network.final_accuracy, abs=1e-6)
         assert network.final_accuracy == result["final_accuracy"]["seeds"][seed] > network.initial_accuracy + 0.2

@@ -124,8 +124,8 @@ def test_a_dimension_of_one_option_is_searched_like_the_others(networks: Toy) ->
     [
         (("--init-low", "5"), "init_low is 5: 1 to num_low (4) are possible"),
         (("--num-high", "1"), "init_high is 2: 1 to num_high (1) are possible"),
-        (("--algorithm", "mfkd1", "--num-low", "1"), "max_samples is 1: a process needs at least 2 evaluations"),
-        (("--algorithm", "mf_kd", "--init-high", "5", "--num-high", "6"), "num_high is 5: 1 to num_low (4)"),
+        (("--algorithm", "mfkd1", "--num-low", "1"), "num_low is 1: a process needs at least 2 evaluations"),
+        (("--algorithm", "mf_kd", "--init-high", "5", "--num-high", "6"), "init_high is 5: 1 to 4 are possible"),
         (("--algorithm", "mf_kd", "--gp", "legacy"), "mf_kd has the process 'wellposed' alone"),
         (("--kappa", "-1"), "kappa is -1.0: 0 or more is needed"),
         (("--low.portion", "0"), "portion is 0.0: a part in (0, 1] is needed"),

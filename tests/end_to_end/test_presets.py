@@ -18,12 +18,18 @@ FILES = sorted((ROOT / "configs").glob("*/*.yaml"))
 WHERE_NOT_HOW = {field.name for field in dataclasses.fields(StepConfig)} - {"seed"} | {
     *("data", "arch", "teacher.file", "predictor", "database"),
     *("pair", "features.weights", "features.cache", "features.imported"),
+    *("zoo", "networks", "query", "query_classes", "base_file", "space"),
 }
 """Fields that say on what and where a step works; a preset says how."""
 
 
+NEEDED = {"zoo add": ["--network", "timm:resnet18", "--weights", "x.pt", "--data", "digits"]}
+"""Flags without which a step says nothing."""
+
+
 def steps_of(file: Path) -> Mapping[str, Step]:
-    steps: Mapping[str, Step] = importlib.import_module(f"{file.parent.name}.__main__").STEPS
+    module = importlib.import_module(f"{file.parent.name}.__main__")
+    steps: Mapping[str, Step] = module.NETWORK_STEPS if file.stem.startswith("mobilenetv3") else module.STEPS
     return steps
 
 
@@ -58,13 +64,17 @@ def keys_of(section: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 def test_every_method_ships_both_presets() -> None:
     methods = {file.parent.name for file in ROOT.glob("*/__main__.py")}
-    assert {(file.parent.name, file.stem) for file in FILES} == {(m, p) for m in methods for p in ("cpu", "paper")}
+    presets = {(m, p) for m in methods for p in ("cpu", "paper")}
+    assert {(file.parent.name, file.stem) for file in FILES} == presets | {
+        ("metad2a", "mobilenetv3_cpu"),
+        ("metad2a", "mobilenetv3_paper"),
+    }
 
 
 @pytest.mark.parametrize(("file", "step"), sections())
 def test_every_section_of_a_preset_is_a_step_that_takes_it(file: Path, step: str) -> None:
     assert step in steps_of(file), f"{file}: {step} is no step"
-    config = parse(file, step, ["--config", str(file)])
+    config = parse(file, step, ["--config", str(file), *NEEDED.get(step, [])])
     if (file.parent.name, file.stem) == ("dass", "cpu") and step != "meta-train":
         assert config.resolution == 32, "the shipped predictor reads 32 px"
 
@@ -140,6 +150,31 @@ def test_the_published_preset_of_metad2a_holds_the_published_numbers() -> None:
     assert train.seeds == (777, 888, 999)
 
 
+def test_the_published_preset_of_networks_holds_the_published_numbers() -> None:
+    file = ROOT / "configs/metad2a/mobilenetv3_paper.yaml"
+    collect, meta, search, train = (
+        parse(file, step, ["--config", str(file)]) for step in ("collect", "meta-train", "search", "train")
+    )
+    assert (collect.drawing.min_classes, collect.drawing.max_classes, collect.num_calibration) == (10, 990, 2000)
+    assert (meta.generator.hidden_dim, meta.generator.epochs, meta.generator.batch_size) == (56, 120, 1)
+    assert (meta.predictor.hidden_dim, meta.predictor.target, meta.seed, meta.num_sample) == (512, "accuracy", 333, 20)
+    assert (search.generation.num_generated, search.space, search.resolution) == (200, "mobilenetv3", 224)
+    recipe = train.recipe
+    assert (recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.momentum) == (150, 96, 0.01, 0.9)
+    assert (recipe.weight_decay, recipe.clip_norm, recipe.nesterov) == (4e-5, 5.0, False)
+
+
+def test_steps_of_the_cpu_preset_of_networks_agree() -> None:
+    file = ROOT / "configs/metad2a/mobilenetv3_cpu.yaml"
+    steps = ("train-supernet", "collect", "meta-train", "search", "train", "evaluate")
+    supernet, collect, meta, search, train, evaluate = (parse(file, step, ["--config", str(file)]) for step in steps)
+    assert meta.features == search.features == evaluate.features
+    assert (search.generation, train.seeds) == (evaluate.generation, evaluate.seeds)
+    assert train.recipe.learning_rate == evaluate.recipe.learning_rate
+    assert supernet.num_calibration == collect.num_calibration
+    assert meta.space == search.space == "mobilenetv3"
+
+
 def test_steps_of_the_cpu_preset_of_metad2a_see_datasets_alike() -> None:
     file = ROOT / "configs/metad2a/cpu.yaml"
     seen = {parse(file, step, ["--config", str(file)]).features for step in ("meta-train", "search", "evaluate")}
@@ -171,3 +206,34 @@ def test_steps_of_the_cpu_preset_of_mfkd_search_one_space_and_agree_on_the_teach
     assert recipe == parsed["search"].teacher.recipe == parsed["distill"].teacher.recipe
     low = parsed["search"].low.recipe
     assert low.epochs * (low.epoch_images // low.batch_size) >= 150, "fewer steps leave batch statistics unsettled"
+
+
+def test_the_published_preset_of_tans_holds_the_published_numbers() -> None:
+    file = ROOT / "configs/tans/paper.yaml"
+    build, meta, search, finetune, evaluate = (
+        parse(file, step, ["--config", str(file)])
+        for step in ("build-zoo", "meta-train", "search", "finetune", "evaluate")
+    )
+    assert (build.width_mult, build.num_networks, build.functional_dim) == (1.2, 100, 1536)
+    learning = meta.learning
+    assert (learning.steps, learning.batch_size, learning.num_networks, learning.learning_rate) == (
+        10_000,
+        140,
+        100,
+        0.01,
+    )
+    assert (learning.margin, learning.max_negatives, learning.loss, learning.topology) == (0.2, None, "official", "raw")
+    assert (meta.embedding_dim, meta.described_by, meta.branches, meta.seed) == (128, "both", "joint", 777)
+    for config in (search, evaluate):
+        assert (config.num_retrieved, config.features.extractor) == (10, "resnet18-imagenet")
+    for recipe in (finetune.recipe, evaluate.recipe):
+        assert (recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.momentum) == (50, 32, 0.01, 0.9)
+        assert (recipe.nesterov, recipe.weight_decay, recipe.padding, recipe.flip) == (False, 4e-5, 0, "no")
+        assert (recipe.optimizer, recipe.loss, recipe.schedule, recipe.validate_every) == ("sgd", "ce", "cosine", 1)
+
+
+def test_steps_of_the_cpu_preset_of_tans_see_datasets_alike() -> None:
+    file = ROOT / "configs/tans/cpu.yaml"
+    steps = ("build-zoo", "search", "evaluate", "zoo add")
+    seen = {parse(file, step, ["--config", str(file), *NEEDED.get(step, [])]).features for step in steps}
+    assert len(seen) == 1

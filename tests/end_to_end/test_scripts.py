@@ -12,6 +12,7 @@ import yaml
 from common.spaces.resnet import ResNetSpace
 from dass.predictor import PredictorArtifact, PredictorConfig, new_predictor, new_step_sizes, save_predictor
 from dass.probe import make_probe
+from metad2a.search import search_folder
 
 SCRIPT = Path(__file__).resolve().parents[2] / "script"
 SCRIPTS = sorted(path.name for path in SCRIPT.glob("*.sh") if path.name != "common.sh")
@@ -168,6 +169,23 @@ def test_the_network_of_mfkd_is_searched_and_distilled(tmp_path: Path) -> None:
     assert code == 2
     assert f"-m mfkd search {preset} --data digits --num-lou 3" in err
     assert "did you mean --num-low?" in err.splitlines()[-1]
+
+
+def test_networks_have_a_preset_and_folders_of_their_own(tmp_path: Path) -> None:
+    preset = f"--config {SCRIPT.parent}/configs/metad2a/mobilenetv3_cpu.yaml --gpu cpu"
+    networks = ("--space", "mobilenetv3")
+    code, _, err = run("run_meta_train.sh", "cpu", "metad2a", *networks, "--data-root", "nowhere", folder=tmp_path)
+    assert code == 1
+    assert f"-m metad2a collect {preset} --space mobilenetv3 --data-root nowhere" in err
+    assert "tiny_imagenet is not in nowhere" in err.splitlines()[-1]
+    code, _, err = run(
+        "run_kd.sh", "cpu", "digits/2-4", "metad2a", "--arch", "k3e3", "--space=mobilenetv3", folder=tmp_path
+    )
+    assert code == 2
+    assert f"-m metad2a train {preset} --data digits/2-4 --arch k3e3 --space=mobilenetv3" in err
+    assert "metad2a train: error: architecture 'k3e3'" in err.splitlines()[-1]
+    folder = lookup("folder", "metad2a", "search", "digits/2-4", "mobilenetv3", folder=tmp_path).strip()
+    assert folder == str(search_folder("digits/2-4", "mobilenetv3"))
 
 
 def test_a_teacher_is_trained_on_the_cpu(tmp_path: Path) -> None:

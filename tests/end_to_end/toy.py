@@ -24,10 +24,12 @@ from dass.__main__ import STEPS as DASS_STEPS
 from dass.official_flags import translate as translate_dass
 from dna.__main__ import STEPS as DNA_STEPS
 from dna.__main__ import name_first
-from metad2a.__main__ import STEPS as METAD2A_STEPS
+from metad2a.__main__ import steps_for as metad2a_steps
 from metad2a.official_flags import translate as translate_metad2a
 from mfkd.__main__ import STEPS as MFKD_STEPS
 from mfkd.__main__ import name_file
+from tans.__main__ import STEPS as TANS_STEPS
+from tans.official_flags import translate as translate_tans
 
 ROOT = Path(__file__).resolve().parents[2]
 RESOLUTION = 16
@@ -177,13 +179,42 @@ retrain:
 evaluate: {resolution: 16, space: *space, recipe: *recipe, drop_rate: 0.0, drop_path_rate: 0.0, num_equal: 2,
            tolerance: 0.3, num_spread: 1, seeds: [1, 2]}
 """
+TANS_PRESET = """
+build-zoo:
+  sources: [images/grey-low, images/inverted-high, images/red-low, images/mirrored-high]
+  zoo: zoo
+  resolution: 16
+  width_mult: 0.1
+  first_stride: 1
+  functional_dim: 256
+  features: &features {extractor: compact, max_per_class: 20}
+  base:
+    recipe: {epochs: 8, epoch_images: 512, batch_size: 32, learning_rate: 0.1, validate_every: 8, flip: "no",
+             padding: 1, channels_last: true}
+    shrinking: {kernels: [0.7, 0.7], depths: [0.7, 0.7], expansions: [0.7, 0.7], num_random: 1, has_smallest: false}
+  own:
+    recipe: {epochs: 3, epoch_images: 192, batch_size: 32, learning_rate: 0.1, validate_every: 3, flip: "no",
+             padding: 1, channels_last: true}
+    shrinking: {num_random: 1, has_smallest: false}
+  num_networks: 5
+  measuring: {num_calibration: 64}
+meta-train: {zoo: zoo, embedding_dim: 16, learning: {steps: 150, validate_every: 25, standardise: "yes"}}
+search: {zoo: zoo, features: *features}
+finetune:
+  zoo: zoo
+  recipe: &training {epochs: 2, epoch_images: 128, batch_size: 32, channels_last: true}
+  seeds: [1, 2]
+evaluate: {zoo: zoo, features: *features, recipe: *training, budgets: [1, 2], max_evaluated: 60, seeds: [0, 1]}
+zoo add: {zoo: zoo, features: *features}
+"""
 PROGRAMS = {
-    "dass": (DASS_STEPS, translate_dass, PRESET),
-    "metad2a": (METAD2A_STEPS, translate_metad2a, METAD2A_PRESET),
-    "mfkd": (MFKD_STEPS, name_file, MFKD_PRESET),
-    "dna": (DNA_STEPS, name_first, DNA_PRESET),
+    "dass": (lambda line: DASS_STEPS, translate_dass, PRESET),
+    "metad2a": (metad2a_steps, translate_metad2a, METAD2A_PRESET),
+    "mfkd": (lambda line: MFKD_STEPS, name_file, MFKD_PRESET),
+    "dna": (lambda line: DNA_STEPS, name_first, DNA_PRESET),
+    "tans": (lambda line: TANS_STEPS, translate_tans, TANS_PRESET),
 }
-"""Method -> its steps, its released flags, and a preset of the smallest sizes."""
+"""Method -> its steps for a command line, its released flags, and a preset of the smallest sizes."""
 _LOG_LINE = re.compile(r"\d\d:\d\d:\d\d (INFO|WARNING|ERROR) ")
 
 
@@ -204,7 +235,7 @@ class Finished:
         assert self.code == code, (self.code, self.out, self.err)
         assert "Traceback" not in self.err, self.err
         (line,) = self.lines()
-        assert re.match(r"[a-z0-9]+ [a-z-]+: error: ", line), line
+        assert re.match(r"[a-z0-9]+( [a-z-]+)+: error: ", line), line
         return line
 
 
@@ -228,10 +259,11 @@ class Toy:
 
     def run(self, step: str, *argv: object, preset: bool = True) -> Finished:
         """Runs a command in this process, as `python -m` would."""
-        steps, translate, _ = PROGRAMS[self.program]
+        steps_for, translate, _ = PROGRAMS[self.program]
+        line = arguments(step, *argv, preset=preset)
         out, err = io.StringIO(), io.StringIO()
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main(self.program, steps, arguments(step, *argv, preset=preset), aliases=translate)
+            code = main(self.program, steps_for(line), line, aliases=translate)
         return Finished(code, out.getvalue(), err.getvalue())
 
     def do(self, step: str, *argv: object) -> Finished:

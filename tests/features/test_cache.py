@@ -210,3 +210,18 @@ def test_classes_of_unseen_sets_are_told_apart_by_the_network_that_is_shipped(
         nearest = torch.cdist(others, prototypes).argmin(dim=1)
         accuracy = float((nearest == torch.arange(found.num_classes).repeat_interleave(20)).float().mean())
         assert accuracy >= floor, f"{data}: {accuracy}"
+
+
+def test_features_of_the_other_part_are_those_of_the_images_accuracy_is_measured_on(
+    of: Callable[..., FeatureSet], folder: Folder
+) -> None:
+    root = folder(TRAIN, TEST)
+    train, found = of(root), of(root, part="evaluation")
+    assert found.counts.tolist() == [2, 2, 2]
+    files = [path for name in found.class_names for path in sorted((root / "test" / name).iterdir())]
+    images = np.stack([np.asarray(Image.open(file)) for file in files]) / 255.0
+    learned = [path for path in sorted((root / "train").rglob("*.png"))]
+    pixels = np.stack([np.asarray(Image.open(file)) for file in learned]) / 255.0
+    expected = ((images - pixels.mean(axis=(0, 1, 2))) / pixels.std(axis=(0, 1, 2))).mean(axis=(1, 2))
+    assert np.allclose(found.features[:, :3].numpy(), expected, atol=1e-4), "normalised as training images are"
+    assert torch.equal(of(root).features, train.features), "each part has a file of its own"

@@ -61,6 +61,13 @@ def test_the_cosine_equals_torchs_stepped_for_every_batch():
         schedule.step()
 
 
+def test_the_swing_is_the_trace_of_the_released_tans_code():
+    recipe = Recipe(schedule="swing", learning_rate=0.01, epochs=50)
+    batches = (0, 1, 25, 49, 50, 51, 75, 100, 150)
+    published = (0.01, 0.00999, 0.005, 9.87e-6, 0, 9.87e-6, 0.005, 0.01, 0)
+    assert [learning_rate(recipe, step, 50 * 37) for step in batches] == pytest.approx(published, rel=1e-3, abs=1e-12)
+
+
 def test_steps_fall_at_the_milestones():
     recipe = Recipe(schedule="step", learning_rate=1.0, milestones=(0.5, 0.9), gamma=0.1)
     rates = [learning_rate(recipe, step, 10) for step in range(10)]

@@ -49,7 +49,7 @@ def _make_database(num_cells: int = 6, *, seed: int = 0) -> MetaDatabase:
     return MetaDatabase(
         tasks=tasks,
         task_index=task_index,
-        operations=operations,
+        codes=operations,
         accuracy=0.5 + 0.05 * (operations == 3).sum(1) + noise - 0.3 * hard,
         is_valid=task_index >= 4,
         space_name=SPACE.name,

@@ -13,10 +13,10 @@ from metad2a.artifacts import (
     load_pair,
     load_predictor,
     save_artifact,
-    space_of,
 )
 from metad2a.generator import GeneratorSizes, new_generator
 from metad2a.predictor import Normaliser, PredictorSizes, new_predictor
+from metad2a.spaces import space_of
 
 MakePair = Callable[..., Pair]
 

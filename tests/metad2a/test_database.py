@@ -20,7 +20,7 @@ def test_a_database_comes_back_as_it_was_written_and_equal_ones_are_equal_bytes(
     found = load_database(tmp_path / "a.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
     assert (found.tasks, found.space_name, found.meta) == (database.tasks, database.space_name, database.meta)
-    for name in ("task_index", "operations", "accuracy", "is_valid"):
+    for name in ("task_index", "codes", "accuracy", "is_valid"):
         assert torch.equal(getattr(found, name), getattr(database, name)), name
         assert getattr(found, name).dtype == getattr(database, name).dtype, name
 
@@ -30,7 +30,7 @@ def test_a_database_comes_back_as_it_was_written_and_equal_ones_are_equal_bytes(
 def test_the_best_rows_are_those_of_a_loop_over_tasks(num: int, valid: bool, make_database: MakeDatabase) -> None:
     database = make_database()
     order = torch.randperm(database.num_rows, generator=torch.Generator().manual_seed(1))
-    names = ("task_index", "operations", "accuracy", "is_valid")
+    names = ("task_index", "codes", "accuracy", "is_valid")
     database = replace(database, **{name: getattr(database, name)[order] for name in names})
     expected = []
     for task in range(len(database.tasks)):
@@ -56,7 +56,7 @@ def test_tasks_are_named_by_their_classes() -> None:
     [
         ("accuracy", 3, 1.5, "row 3 has an accuracy that is no fraction"),
         ("accuracy", 5, float("nan"), "row 5 has an accuracy that is no fraction"),
-        ("operations", 2, 5, "row 2 has an operation outside 0 to 4"),
+        ("codes", 2, 5, "row 2 has a code of no architecture"),
         ("task_index", 1, 6, "row 1 has a task outside 0 to 5"),
     ],
 )

@@ -7,7 +7,8 @@ from released import released_state
 
 from common.experiment.files import read_json
 from common.features.sets import FeatureSet
-from common.spaces.nasbench201 import NasBench201Space
+from common.spaces import MobileNetV3Plan, MobileNetV3Space, MobileNetV3Supernet, NasBench201Space
+from common.supernet import load_supernet
 from metad2a.artifacts import load_pair
 from metad2a.database import load_database
 from metad2a.feature_files import load_features
@@ -54,17 +55,37 @@ def test_a_folder_of_the_release_becomes_a_pair_features_and_a_database(
     assert (database.num_rows, int(database.is_valid.sum()), database.sources) == (420, 400, ("imagenet32",))
     report = read_json(tmp_path / "ours/import.json")
     assert {Path(name).name for name in report} == {
-        *("ckpt_400.pt", "ckpt_max_corr.pt", "mnistbylabel.pt", "meta_train_tasks_predictor.pt")
+        *("ckpt_400.pt", "ckpt_120.pt", "ckpt_max_corr.pt", "mnistbylabel.pt", "meta_train_tasks_predictor.pt")
     }
     assert "hv_unify.0.weight" in report[str(release / "results/ckpt_400.pt")]["unused"]
-    assert "result: 4 files imported" in capsys.readouterr().out
+    assert "result: 5 files imported" in capsys.readouterr().out
 
 
-def test_files_of_the_other_space_and_the_table_are_named_and_left_out(
+def test_models_and_supernets_of_networks_have_a_folder_and_files_of_their_own(tmp_path: Path) -> None:
+    sizes = {"h": 12, "z": 12, "n": 29, "nodes": 22}
+    for kind, name in (("generator", "ckpt_120.pt"), ("predictor", "ckpt_max_corr.pt")):
+        torch.save(released_state(kind, **sizes), tmp_path / name)
+    supernet = MobileNetV3Supernet(MobileNetV3Plan(width_mult=0.2), 5)
+    torch.save({"state_dict": supernet.state_dict()}, tmp_path / "ofa_mbv3_d234_e346_k357_w0.2")
+    import_official(ImportConfig(source=tmp_path, out=tmp_path / "ours"))
+    pair = load_pair(tmp_path / "ours/mobilenetv3")
+    assert (pair.generator.space, pair.generator.view.name) == (MobileNetV3Space(), "mobilenetv3")
+    assert pair.predictor.normaliser is None  # its mean and deviation were not published
+    assert pair.predictor.notes["resolution"] == 224
+    stored = load_supernet(tmp_path / "ours/supernet-w0.2.safetensors")
+    assert (stored.supernet.plan.width_mult, stored.resolution, len(stored.class_names)) == (0.2, 224, 5)
+    ours, theirs = stored.supernet.state_dict(), supernet.state_dict()
+    assert all(ours[name].equal(theirs[name]) for name in ours if not name.startswith("first_conv"))
+    with pytest.raises(ValueError, match="give both or none"):
+        ImportConfig(source=tmp_path, mean=0.5)
+
+
+def test_models_of_no_space_and_the_table_are_named_and_left_out(
     release: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    torch.save(released_state("generator", h=12, z=12, n=9, nodes=5), release / "results/ckpt_5.pt")
     import_official(ImportConfig(source=release, out=tmp_path / "ours"))
-    assert "ckpt_120.pt: not imported (graphs of 22 vertices, not of cells)" in caplog.text
+    assert "ckpt_5.pt: not imported (graphs of 5 vertices, of no space here)" in caplog.text
     assert "nasbench201.pt: not imported" in caplog.text
 
 

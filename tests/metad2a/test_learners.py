@@ -46,7 +46,7 @@ def predictor_learner(database: MetaDatabase, sets: dict[str, FeatureSet], **lea
 
 
 def cell(database: MetaDatabase, row: int) -> Cell:
-    return Cell(tuple(database.operations[row].tolist()))
+    return Cell(tuple(database.codes[row].tolist()))
 
 
 def test_the_generator_learns_the_best_cells_of_the_tasks_to_learn_from(

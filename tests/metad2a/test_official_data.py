@@ -114,7 +114,7 @@ def test_a_database_is_read_in_each_of_its_forms(tmp_path: Path, order: Path, fo
     path = saved(database(form), tmp_path / "meta_train_tasks_predictor.pt")
     found = read_database(path, TASKS, order, source="imgnet32")
     cells = SPACE.sample(ROWS, torch.Generator().manual_seed(0))
-    assert found.cells(torch.arange(ROWS)) == cells
+    assert found.archs(torch.arange(ROWS)) == cells
     assert [task.classes for task in found.tasks] == [(2, 5, 9), (0, 1, 2)]
     assert {task.source for task in found.tasks} == {"imgnet32"}
     assert found.task_index.tolist() == [0, 1] * (ROWS // 2)
@@ -183,6 +183,6 @@ def test_graphs_are_made_of_what_a_pickle_says_and_nothing_hangs_on_them(tmp_pat
         graph["name"] = "cell"
         graph.note = "kept in its dictionary"
     found = read_database(saved(content, tmp_path / "database.pt"), TASKS, order, source="imgnet32")
-    assert found.cells(torch.arange(3)) == SPACE.sample(3, torch.Generator().manual_seed(0))
+    assert found.archs(torch.arange(3)) == SPACE.sample(3, torch.Generator().manual_seed(0))
     with pytest.raises(RuntimeError, match=r"holds objects of igraph\.Graph"):
         read_features(tmp_path / "database.pt")

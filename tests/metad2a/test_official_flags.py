@@ -65,8 +65,10 @@ def test_a_line_with_a_step_keeps_it() -> None:
     ("line", "says"),
     [
         ("--model generator --test --data-name all", "--data-name all: one search takes one dataset"),
-        ("--model generator --nvt 27", "--nvt 27: cells of NAS-Bench-201 have nvt 7"),
-        ("--model generator --graph-data-name ofa_mbv3", "have graph_data_name nasbench201"),
+        ("--model generator --nvt 28", r"--nvt 28: the spaces here have nvt 7 \(nasbench201\), 27 \(mobilenetv3\)"),
+        ("--model generator --graph-data-name ofa", r"have graph_data_name nasbench201 .*, ofa_mbv3 \(mobilenetv3\)"),
+        ("--model generator --nvt 27 --graph-data-name nasbench201", "--space is mobilenetv3 already"),
+        ("--model generator --test --bound many", "give the largest number of MACs in millions"),
         ("--model generator --hs 8 --hs 9", "--hs 9: --generator.hidden-dim is 8 already"),
         ("--model generator --hss 8", "unknown flag --hss"),
     ],
@@ -78,3 +80,16 @@ def test_values_without_a_meaning_here_are_refused(line: str, says: str) -> None
 
 def test_released_flags_with_their_only_value_pass() -> None:
     assert isinstance(parsed("--model generator --nvt 7 --graph-data-name=nasbench201"), MetaTrainConfig)
+
+
+def test_lines_of_the_released_code_for_networks_say_their_space() -> None:
+    line = (
+        "--gpu 0 --model generator --hs 56 --nz 56 --test --nvt 27 --num-gen-arch 200 --data-name cifar10 --bound 300"
+    )
+    config = parsed(line)
+    assert (config.space, config.max_macs, config.generation.num_generated) == ("mobilenetv3", 300_000_000, 200)
+    trained = parsed("--gpu 0 --model predictor --hs 512 --nz 56 --graph-data-name ofa_mbv3")
+    assert (trained.space, trained.predictor.hidden_dim) == ("mobilenetv3", 512)
+    collected = step_of(["--gpu", "0", "--model_name", "generator", "--collect", "--imgnet", "there"])
+    assert collected[:3] == ["collect", "--space", "mobilenetv3"]
+    assert translate("collect", collected[1:]) == ["--space", "mobilenetv3", "--gpu", "0"]

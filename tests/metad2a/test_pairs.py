@@ -19,7 +19,7 @@ def shipped(make_pair: MakePair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     folders = tmp_path / "hills-lakes", tmp_path / "lakes-woods"
     for folder in folders:
         make_pair(folder, sources=tuple(folder.name.split("-")))
-    monkeypatch.setattr(pairs, "SHIPPED_PAIRS", folders)
+    monkeypatch.setattr(pairs, "SHIPPED_PAIRS", {"nasbench201": folders})
     return folders
 
 

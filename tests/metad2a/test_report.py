@@ -12,19 +12,19 @@ from common.report.facts import DatasetFacts, PredictionFacts, RunFacts
 from metad2a.benchmark import RankedAccuracies
 from metad2a.report import evaluate_page, meta_train_page, search_page, train_page
 from metad2a.report_inputs import (
-    CellFacts,
+    ArchFacts,
     EvaluateFacts,
     MetaTrainFacts,
     MethodFacts,
     SearchFacts,
     SourceFacts,
-    TrainedCell,
+    TrainedArch,
     TrainFacts,
 )
 
 EVIL = "<script>"
 EDGES = ((0, 1, "nor_conv_3x3"), (0, 2, "none"), (1, 2, "skip_connect"), (0, 3, "avg_pool_3x3"), (1, 3, "none"))
-CELL = CellFacts(
+CELL = ArchFacts(
     text="|nor_conv_3x3~0|+|...|",
     edges=(*EDGES, (2, 3, "nor_conv_1x1")),
     num_params=1_073_466,
@@ -91,7 +91,7 @@ def search_facts() -> SearchFacts:
     return SearchFacts(
         dataset=dataset(),
         scores=torch.linspace(3.0614, 1, 40),
-        num_params=list(range(1_000_000, 1_000_040)),
+        costs=list(range(1_000_000, 1_000_040)),
         cells=[CELL, replace(CELL, score=2.9, accuracy=0.9, index=7, rank=7_777)],
         chosen=[0, 3],
         measures={
@@ -226,8 +226,8 @@ def run(seed: int, final: float) -> RunFacts:
 def train_facts() -> TrainFacts:
     return TrainFacts(
         dataset=dataset(),
-        chosen=TrainedCell(name="chosen", cell=CELL, runs=[run(777, 0.8), run(888, 0.9)]),
-        random=[TrainedCell(name=f"random {i}", cell=CELL, runs=[run(777, 0.6 + i / 10)]) for i in (1, 3)],
+        chosen=TrainedArch(name="chosen", arch=CELL, runs=[run(777, 0.8), run(888, 0.9)]),
+        random=[TrainedArch(name=f"random {i}", arch=CELL, runs=[run(777, 0.6 + i / 10)]) for i in (1, 3)],
         interval=0.0123,
         predictions=PredictionFacts(
             images=dataset().images[:2],  # type: ignore[index]
@@ -248,7 +248,7 @@ def test_a_training_page_gives_the_last_epochs_with_their_interval_and_the_place
 def test_a_training_page_of_one_seed_and_no_random_cell_is_shorter() -> None:
     facts = replace(
         train_facts(),
-        chosen=TrainedCell(name="chosen", cell=CELL, runs=[run(777, 0.8)]),
+        chosen=TrainedArch(name="chosen", arch=CELL, runs=[run(777, 0.8)]),
         random=[],
         interval=None,
         predictions=None,

@@ -170,3 +170,15 @@ def test_bounds_on_cost_hold_for_what_is_drawn(bounds: dict[str, int]) -> None:
     assert all(cost.macs <= bounds.get("max_macs", 10**12) for cost in costs)
     free = [SPACE.cost(arch, 1000, 224) for arch in SPACE.sample(20, draws(1))]
     assert free != costs
+
+
+def test_sides_that_cut_maps_are_refused() -> None:
+    assert MobileNetV3Space().check_side(224) == 224
+    assert MobileNetV3Space(first_stride=1).check_side(36) == 36
+    for space, side, reason in (
+        (MobileNetV3Space(), 48, "multiples of 32, for example 224"),
+        (MobileNetV3Space(first_stride=1), 30, "multiples of 4, for example 32"),
+        (MobileNetV3Space(), 0, "resolution 0"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            space.check_side(side)

@@ -139,7 +139,7 @@ def test_a_path_that_is_a_folder_is_an_error_that_names_it(tmp_path: Path) -> No
 def test_a_full_disk_is_an_error_of_the_disk(tmp_path: Path) -> None:
     with RecordStore(tmp_path / "records.sqlite") as store:
         store.add(RECORD)
-        store._execute("PRAGMA max_page_count = 1")  # SQLite raises it to what is in use: no page can be added
+        store._database.execute("PRAGMA max_page_count = 1")  # SQLite raises it to what is in use: no page can be added
         with pytest.raises(OSError, match="no space left"):
             store.add(dataclasses.replace(RECORD, seed=1, weights="x" * 100_000))
         assert store.select() == [RECORD]

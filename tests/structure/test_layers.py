@@ -14,6 +14,7 @@ MAY_IMPORT = {
     "common.sets": {"common.experiment"},
     "common.graphs": {"common.experiment"},
     "common.kd": {"common.data", "common.experiment", "common.spaces", "common.store"},
+    "common.supernet": {"common.data", "common.experiment", "common.kd", "common.spaces", "common.store"},
     "common.features": {"common.data", "common.experiment", "common.kd", "common.store"},
     "common.report": {"common.experiment.files"},
     "download": {"common.data", "common.experiment", "common.spaces", "common.store"},

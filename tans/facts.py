@@ -1,0 +1,68 @@
+"""From what the steps know to what their pages show."""
+
+import numpy as np
+import torch
+
+from common.data.source import Source, decode
+from common.data.tasks import TaskPlan
+from common.report.facts import DatasetFacts
+from common.spaces.mobilenet_v3 import MobileNetV3Space
+from tans.artifacts import SpaceArtifact
+from tans.report_inputs import RetrievedFacts
+from tans.zoo_tables import NetworkRow
+
+_SHOWN_CLASSES, _SHOWN_IMAGES, _SHOWN_SIDE = 10, 6, 32
+
+
+def planned_dataset(source: Source, plan: TaskPlan, resolution: int) -> DatasetFacts:
+    """A dataset that is not decoded but for a few training images of some classes."""
+    labels = plan.renumber(source.labels[plan.train])
+    shown = np.unique(np.linspace(0, len(plan.classes) - 1, min(len(plan.classes), _SHOWN_CLASSES)).round().astype(int))
+    rows = np.concatenate([plan.train[labels == label][:_SHOWN_IMAGES] for label in shown])
+    decoded = decode(source, rows, _SHOWN_SIDE)
+    place = np.searchsorted(shown, plan.renumber(source.labels[decoded.rows]))
+    return DatasetFacts(
+        name=plan.id,
+        description=plan.description.removeprefix(plan.id).lstrip(":, "),
+        class_names=[source.class_names[label] for label in plan.classes],
+        num_train=len(plan.train),
+        num_evaluation=len(plan.evaluation),
+        resolution=resolution,
+        images=decoded.images,
+        labels=torch.from_numpy(shown[place]),
+    )
+
+
+def retrieved_facts(
+    row: NetworkRow, space: MobileNetV3Space, num_classes: int, cosine: float = 0.0, predicted: float = 0.0
+) -> RetrievedFacts:
+    """A network as pages show it, with a classifier for so many classes."""
+    text = row.family
+    if row.topology is not None:
+        text = space.format(space.from_topologies(torch.tensor([row.topology]))[0])
+    return RetrievedFacts(
+        id=row.id,
+        dataset=row.dataset,
+        text=text,
+        cosine=cosine,
+        predicted=predicted,
+        accuracy=row.accuracy,
+        num_params=row.num_params + row.head(num_classes),
+        macs=row.macs + row.feature_dim * num_classes,
+    )
+
+
+def space_card(artifact: SpaceArtifact) -> dict[str, str]:
+    """What a page says of the encoders."""
+    measures = artifact.notes.get("measures", {})
+    card = {
+        "Encoders": f"{artifact.id}, origin {artifact.origin}",
+        "Learned from": ", ".join(artifact.sources) or "unknown",
+        "Features": artifact.extractor,
+        "Topologies": artifact.topology,
+    }
+    if "recall_1" in measures:
+        card["Unseen images of the sources"] = (
+            f"R@1 {100 * measures['recall_1']:.1f} %, mean rank {measures['mean_rank']:.2f}"
+        )
+    return card
