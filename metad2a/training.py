@@ -123,7 +123,12 @@ def train_all(training: Training, wanted: Sequence[Wanted], workers: Workers, fo
         folder: of the run; unfinished trainings are kept in its `checkpoint`.
     """
     jobs = {
-        each.file_name: (training, each, folder / each.file_name, folder / "checkpoint" / f"{each.name}-{each.seed}.pt")
+        each.file_name: (
+            training,
+            each,
+            folder / each.file_name,
+            folder / "checkpoint" / f"{each.name}-seed{each.seed}.pt",
+        )
         for each in wanted
     }
     map_resumable(
