@@ -41,7 +41,6 @@ class FreshWeights:
 
     def network(self, arch: Arch, num_classes: int, resolution: int, seed: int) -> nn.Module:
         """The network before training."""
-        assert not isinstance(arch, tuple)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self.space.build(arch, num_classes, resolution)  # type: ignore[arg-type]  # cells alone come here
