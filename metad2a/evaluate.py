@@ -112,7 +112,7 @@ def evaluate(cfg: EvaluateConfig) -> None:
             f"--data {cfg.data} --num-random 10` trains the chosen cell and random ones"
         )
     table = table_of(cfg.data_root)
-    pair = choose_pair(cfg.pair, task)
+    pair = choose_pair(cfg.pair, task, "nasbench201")
     folder = cfg.out or Path("exp/metad2a/evaluate") / slug(task)
     with open_run(folder, program="metad2a", step="evaluate", config=cfg) as run:
         if run.result is None:

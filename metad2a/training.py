@@ -41,7 +41,6 @@ class FreshWeights:
 
     def network(self, arch: Arch, num_classes: int, resolution: int, seed: int) -> nn.Module:
         """The network before training."""
-        assert not isinstance(arch, tuple)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self.space.build(arch, num_classes, resolution)  # type: ignore[arg-type]  # cells alone come here
@@ -123,7 +122,12 @@ def train_all(training: Training, wanted: Sequence[Wanted], workers: Workers, fo
         folder: of the run; unfinished trainings are kept in its `checkpoint`.
     """
     jobs = {
-        each.file_name: (training, each, folder / each.file_name, folder / "checkpoint" / f"{each.name}-{each.seed}.pt")
+        each.file_name: (
+            training,
+            each,
+            folder / each.file_name,
+            folder / "checkpoint" / f"{each.name}-seed{each.seed}.pt",
+        )
         for each in wanted
     }
     map_resumable(
