@@ -120,8 +120,8 @@ shared_flags() {
     SHARED=()
     for flag in ${FLAGS[@]+"${FLAGS[@]}"}; do
         case ${flag//_/-} in
-            --config | --data-root | --seed | --threads | --resolution) keep=yes ;;
-            --config=* | --data-root=* | --seed=* | --threads=* | --resolution=*) keep=yes ;;
+            --config | --data-root | --seed | --threads | --resolution | --zoo) keep=yes ;;
+            --config=* | --data-root=* | --seed=* | --threads=* | --resolution=* | --zoo=*) keep=yes ;;
             --debug | --deterministic | --space | --space=* | --space.* | --teacher.*) keep=yes ;;
             --*) keep= ;;
         esac

@@ -75,7 +75,9 @@ def _unrelated(searcher: Searcher, found: Retrieved) -> int:
     cosines = torch.cat([torch.as_tensor(part) @ found.query for part in searcher.vectors])
     num = len(table.datasets)
     sums = torch.zeros(num).index_add_(0, table.dataset, cosines)
-    farthest = int((sums / torch.bincount(table.dataset, minlength=num)).argmin())
-    members = (table.dataset == farthest).nonzero().flatten()
-    wanted = found.rows[found.chosen[0]].macs
+    chosen = found.rows[found.chosen[0]]
+    means = sums / torch.bincount(table.dataset, minlength=num)
+    means[table.datasets.index(chosen.dataset)] = torch.inf
+    members = (table.dataset == int(means.argmin())).nonzero().flatten()
+    wanted = chosen.macs
     return 1 + int(members[(table.macs[members] - wanted).abs().argmin()])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from common.data.tasks import plan_task
 from common.experiment.config import StepConfig, UsageError
 from common.experiment.files import read_json, write_json, write_text
 from common.experiment.parallel import Job, map_resumable
@@ -127,6 +128,8 @@ def build_zoo(cfg: BuildZooConfig) -> None:
         RuntimeError: a training failed; the message names the source, and the rest is done.
     """
     folder = cfg.out or Path("exp/tans/build-zoo") / cfg.zoo.name
+    for name in cfg.sources:
+        plan_task(name, data_root=cfg.data_root, seed=cfg.seed)  # before anything is made
     extractor = cfg.features.load()
     with (
         open_run(folder, program="tans", step="build-zoo", config=cfg, products=["base.safetensors"]) as run,

@@ -141,7 +141,7 @@ def _facts(
                 **to_dict(cfg.learning),
                 "seed": cfg.seed,
                 "extractor": artifact.extractor,
-                "datasets": len(artifact.sources),
+                "datasets": ", ".join(artifact.sources),
                 "networks": artifact.notes["num_networks"],
             }
         ),

@@ -84,7 +84,10 @@ def load_network(zoo: Zoo, row: NetworkRow) -> nn.Module:
 
 
 def _supernet(zoo: Zoo, row: SupernetRow) -> MobileNetV3Supernet:
-    return _cached_supernet(zoo.folder / row.file, row.sha256, zoo.settings)
+    path = zoo.folder / row.file
+    if not path.is_file():  # it may be in the cache and gone all the same
+        raise FileNotFoundError(f"{path} is missing: restore it or build the zoo anew")
+    return _cached_supernet(path, row.sha256, zoo.settings)
 
 
 @lru_cache(maxsize=2)

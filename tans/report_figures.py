@@ -12,7 +12,7 @@ from common.report.text import shorten
 from tans.report_inputs import SpaceMap
 
 _NAMED = 5
-_LABEL = 14
+_LABEL = 20
 
 
 @matplotlib.rc_context(SETTINGS)

@@ -123,6 +123,23 @@ def test_both_models_of_metad2a_are_meta_trained_and_a_missing_database_is_colle
     assert f"-m metad2a meta-train {preset} --database=there --model predictor" in err
 
 
+def test_a_zoo_of_tans_is_built_where_there_is_none_and_a_search_takes_the_shipped_one(tmp_path: Path) -> None:
+    preset = f"--config {SCRIPT.parent}/configs/tans/cpu.yaml --gpu cpu"
+    code, _, err = run("run_meta_train.sh", "cpu", "tans", "--data-root", "nowhere", folder=tmp_path)
+    assert code == 1
+    assert "run_meta_train: no zoo yet: building that of the default sources first" in err
+    assert f"-m tans build-zoo {preset} --data-root nowhere" in err
+    assert "caltech101 is not in nowhere" in err.splitlines()[-1]
+    code, _, err = run("run_kd.sh", "cpu", "digits", "tans", "--networks", "9999", folder=tmp_path)
+    assert code == 2
+    assert f"-m tans finetune {preset} --data digits --networks 9999" in err
+    assert "tans finetune: error:" in err.splitlines()[-1]
+    assert "has no network 9999: it has 1 to 240" in err.splitlines()[-1]
+    code, out, err = run("run_search.sh", "cpu", "tans", "digits", "--features.max-per-class", "5", folder=tmp_path)
+    assert (code, f"-m tans search {preset} --data digits --features.max-per-class 5" in err) == (0, True), err
+    assert "result: network " in out
+
+
 def test_the_cell_of_metad2a_is_searched_and_trained(tmp_path: Path) -> None:
     preset = f"--config {SCRIPT.parent}/configs/metad2a/cpu.yaml --gpu cpu"
     code, _, err = run("run_kd.sh", "cpu", "digits/2-4", "metad2a", "--arch", "none", "--seeds", "1", folder=tmp_path)
