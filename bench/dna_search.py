@@ -139,7 +139,7 @@ def main() -> None:
     columns = f"{'paths':>7} {'budget':>8} {'CPU s':>9} {'optimum':>9}  {'released loops':<26} official, CPU s"
     print(columns)
     rows((2, 4, 4, 4, 4, 1), (600, 460, 430, 399, 330), with_loops=True, limit=args.limit)
-    rows((args.layers,) * 6, (900, 700, 600, 500), with_loops=False, limit=args.limit)
+    rows((args.layers,) * 6, (900, 700, 600), with_loops=False, limit=args.limit)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory {peak:.0f} MB; torch imported: {'torch' in sys.modules}")
 

@@ -126,7 +126,7 @@ def test_learning_from_the_teacher_changes_the_network(blocks: Toy, trained: Fin
     blocks.do("retrain", *OWN, *flags, "--out", "taught")
     first = blocks.result(RUNS["retrain"])["final_accuracy"]["seeds"]["1"]
     taught = blocks.result("taught")["final_accuracy"]["seeds"]["1"]
-    assert taught > 0.4
+    assert taught > 0.3, "five classes"
     assert contents(blocks.folder / "taught", "network-seed1*") != contents(
         blocks.folder / RUNS["retrain"], "network-seed1*"
     ), (first, taught)
