@@ -198,7 +198,11 @@ def of_training(*argv: object) -> tuple[object, ...]:
         (of_search("--max-params", 0), 1, "max_params 0: a positive number or no bound"),
         (of_search("--max-macs", SMALLEST), 1, r"within the bounds.*--generation\.candidates random"),
         (of_search("--resolution", 18), 1, "resolution 18: .* multiples of 4"),
-        (of_search("--space", "nasbench201"), 2, "pair is of mobilenet_v3-w0.1-stride1, and --space nasbench201"),
+        (
+            ("search", "--space", "nasbench201", *OWN, "--pair", "pair"),
+            2,
+            "pair is of .*stride1, and --space nasbench201",
+        ),
         (of_training("--arch", "k3e3-k5e5"), 2, "architecture 'k3e3-k5e5': .*; one is like"),
         (of_training("--resolution", 30), 1, "resolution 30: .* multiples of 4"),
         (of_training("--arch", SPACE.format(SPACE.largest), "--max-macs", BOUND), 2, "search under this bound first"),
