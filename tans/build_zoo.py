@@ -162,6 +162,7 @@ def _base(cfg: BuildZooConfig, folder: Path, run: Run) -> Path:
         place=cfg.place,
         space=cfg.settings("").space,
         training=cfg.base,
+        num_calibration=cfg.measuring.num_calibration,
         file=file,
         state=run.checkpoint / "base.pt",
     )
@@ -179,6 +180,7 @@ def _supernets(cfg: BuildZooConfig, zoo: Zoo, run: Run, names: dict[str, str], b
             source=name,
             place=cfg.place,
             training=cfg.own,
+            num_calibration=cfg.measuring.num_calibration,
             base=base,
             zoo=cfg.zoo,
             is_half=cfg.is_half,

@@ -80,6 +80,7 @@ class BaseJob:
     place: Place
     space: MobileNetV3Space
     training: SupernetTraining
+    num_calibration: int
     file: Path
     state: Path
 
@@ -91,6 +92,7 @@ class SupernetJob:
     source: str
     place: Place
     training: SupernetTraining
+    num_calibration: int
     base: Path
     zoo: Path
     is_half: bool
@@ -158,24 +160,24 @@ def train_base(job: BaseJob) -> float:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(job.place.seed, "base"))
         supernet = MobileNetV3Supernet(job.space.plan, task.num_classes)
-    outcome = _train(supernet, task, job.training, job.place, job.state, "base supernet")
+    accuracy = _train(supernet, task, job, "base supernet")
     _save(job.file, supernet, task, job.sources, job.training, is_half=False)
     job.state.unlink(missing_ok=True)
-    return outcome
+    return accuracy
 
 
-def _train(
-    supernet: MobileNetV3Supernet, task: Task, training: SupernetTraining, place: Place, state: Path, description: str
-) -> float:
+def _train(supernet: MobileNetV3Supernet, task: Task, job: BaseJob | SupernetJob, description: str) -> float:
+    """Train a supernet in place and leave it on the CPU; returns the accuracy of its largest network."""
     outcome = train_supernet(
         supernet,
         task,
-        training.recipe,
-        training.shrinking,
-        device=resolve_device(place.gpu),
-        seed=derive_seed(place.seed, "supernet", task.id),
-        checkpoint=state,
+        job.training.recipe,
+        job.training.shrinking,
+        device=resolve_device(job.place.gpu),
+        seed=derive_seed(job.place.seed, "supernet", task.id),
+        checkpoint=job.state,
         description=description,
+        num_calibration=job.num_calibration,
     )
     supernet.cpu()
     return outcome.final_accuracy
@@ -209,7 +211,7 @@ def train_source(job: SupernetJob) -> SupernetRow:
     task, base = _task(job.source, job.place), load_supernet(job.base).supernet
     seed = derive_seed(job.place.seed, "supernet", task.id)
     supernet = with_new_head(base, task.num_classes, seed=seed)
-    accuracy = _train(supernet, task, job.training, job.place, job.state, task.id)
+    accuracy = _train(supernet, task, job, task.id)
     about = {"base": file_sha256(job.base), "seed": job.place.seed, "half": job.is_half, **asdict(job.training)}
     name = f"{file_stem(task.id)}-{digest(about)}"
     file = Path("supernets", f"{name}.safetensors")
