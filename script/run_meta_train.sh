@@ -38,10 +38,10 @@ if [[ $METHOD != metad2a ]]; then
     exit
 fi
 case $(space_of ${FLAGS[@]+"${FLAGS[@]}"}) in
-    mobilenetv3) sources=mobilenetv3-tiny_imagenet ;;
-    *) sources=cifar100-tiny_imagenet ;;
+    mobilenetv3) default=exp/metad2a/collect/mobilenetv3-tiny_imagenet/database.safetensors ;;
+    *) default=exp/metad2a/collect/cifar100-tiny_imagenet/database.safetensors ;;
 esac
-if ! has_flag database && [[ ! -f exp/metad2a/collect/$sources/database.safetensors ]]; then
+if ! has_flag database && [[ ! -f $default ]]; then
     say "no database of the default sources yet: collecting first"
     shared_flags
     run_step collect ${SHARED[@]+"${SHARED[@]}"}
