@@ -3,13 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import torch
-
-from common.data.source import Source, decode
-from common.data.tasks import TaskPlan
+from common.data.source import Source
+from common.data.tasks import TaskPlan, sample_images
 from common.features.sets import FeatureSet
-from common.report.facts import DatasetFacts
+from common.report.facts import DatasetFacts, planned_facts
 from common.spaces.nasbench201 import Cell
 from common.spaces.nasbench201_classes import is_connected
 from common.spaces.nasbench201_table import AccuracyTable
@@ -19,7 +16,6 @@ from metad2a.spaces import Arch
 
 RESOLUTION = 32
 """Side of the images that features, and costs where no other is said, are of."""
-_SHOWN_CLASSES, _SHOWN_IMAGES = 10, 6
 
 
 def arch_facts(
@@ -52,21 +48,8 @@ def arch_facts(
 
 def planned_dataset(source: Source, plan: TaskPlan) -> DatasetFacts:
     """A dataset that is not decoded but for a few training images of some classes."""
-    labels = plan.renumber(source.labels[plan.train])
-    shown = np.unique(np.linspace(0, len(plan.classes) - 1, min(len(plan.classes), _SHOWN_CLASSES)).round().astype(int))
-    rows = np.concatenate([plan.train[labels == label][:_SHOWN_IMAGES] for label in shown])
-    decoded = decode(source, rows, RESOLUTION)
-    place = np.searchsorted(shown, plan.renumber(source.labels[decoded.rows]))
-    return DatasetFacts(
-        name=plan.id,
-        description=plan.description.removeprefix(plan.id).lstrip(":, "),
-        class_names=[source.class_names[label] for label in plan.classes],
-        num_train=len(plan.train),
-        num_evaluation=len(plan.evaluation),
-        resolution=RESOLUTION,
-        images=decoded.images,
-        labels=torch.from_numpy(shown[place]),
-    )
+    names = [source.class_names[label] for label in plan.classes]
+    return planned_facts(plan, names, sample_images(source, plan, RESOLUTION), RESOLUTION)
 
 
 def held_dataset(features: FeatureSet) -> DatasetFacts:

@@ -1,36 +1,22 @@
 """From what the steps know to what their pages show."""
 
-import numpy as np
 import torch
 
-from common.data.source import Source, decode
-from common.data.tasks import TaskPlan
-from common.report.facts import DatasetFacts
+from common.data.source import Source
+from common.data.tasks import TaskPlan, sample_images
+from common.report.facts import DatasetFacts, planned_facts
 from common.spaces.mobilenet_v3 import MobileNetV3Space
 from tans.artifacts import SpaceArtifact
 from tans.report_inputs import RetrievedFacts
 from tans.zoo_tables import NetworkRow
 
-_SHOWN_CLASSES, _SHOWN_IMAGES, _SHOWN_SIDE = 10, 6, 32
+_SHOWN_SIDE = 32
 
 
 def planned_dataset(source: Source, plan: TaskPlan, resolution: int) -> DatasetFacts:
     """A dataset that is not decoded but for a few training images of some classes."""
-    labels = plan.renumber(source.labels[plan.train])
-    shown = np.unique(np.linspace(0, len(plan.classes) - 1, min(len(plan.classes), _SHOWN_CLASSES)).round().astype(int))
-    rows = np.concatenate([plan.train[labels == label][:_SHOWN_IMAGES] for label in shown])
-    decoded = decode(source, rows, _SHOWN_SIDE)
-    place = np.searchsorted(shown, plan.renumber(source.labels[decoded.rows]))
-    return DatasetFacts(
-        name=plan.id,
-        description=plan.description.removeprefix(plan.id).lstrip(":, "),
-        class_names=[source.class_names[label] for label in plan.classes],
-        num_train=len(plan.train),
-        num_evaluation=len(plan.evaluation),
-        resolution=resolution,
-        images=decoded.images,
-        labels=torch.from_numpy(shown[place]),
-    )
+    names = [source.class_names[label] for label in plan.classes]
+    return planned_facts(plan, names, sample_images(source, plan, _SHOWN_SIDE), resolution)
 
 
 def retrieved_facts(

@@ -101,6 +101,21 @@ def open_task(text: str | Path, *, resolution: int, data_root: Path | None = Non
     return _build(source, plan, resolution, seed)
 
 
+def sample_images(
+    source: Source, plan: TaskPlan, side: int, *, num_classes: int = 10, per_class: int = 6
+) -> tuple[Tensor, Tensor]:
+    """A few training images of a task, of classes spread over all, with nothing else decoded.
+
+    Returns:
+        (n, 3, side, side) uint8, and (n,) int64 labels as the task numbers them.
+    """
+    labels = plan.renumber(source.labels[plan.train])
+    spread = np.linspace(0, len(plan.classes) - 1, min(len(plan.classes), num_classes))
+    rows = np.concatenate([plan.train[labels == label][:per_class] for label in np.unique(spread.round().astype(int))])
+    decoded = decode(source, rows, side)
+    return decoded.images, torch.from_numpy(plan.renumber(source.labels[decoded.rows]))
+
+
 def task_id(text: str | Path, *, data_root: Path | None = None) -> str:
     """Id that a task has once it is open, found without decoding an image; arguments and errors as in `open_task`."""
     return plan_task(text, data_root=data_root)[1].id

@@ -4,7 +4,7 @@ Accuracies are fractions in [0, 1].
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -118,6 +118,46 @@ def dataset_facts(task: LabelledImages) -> DatasetFacts:
         resolution=task.resolution,
         images=task.images[shown],
         labels=task.labels[shown],
+    )
+
+
+class PlannedImages(Protocol):
+    """What facts need of a task that is not decoded."""
+
+    @property
+    def id(self) -> str:
+        """Stable id."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """One line that says which part of a set it is."""
+        ...
+
+    @property
+    def train(self) -> Sized:
+        """The training images."""
+        ...
+
+    @property
+    def evaluation(self) -> Sized:
+        """The images accuracy is measured on."""
+        ...
+
+
+def planned_facts(
+    plan: PlannedImages, class_names: Sequence[str], samples: tuple[Tensor, Tensor], resolution: int
+) -> DatasetFacts:
+    """A task that is not decoded but for samples: images (n, 3, H, W) uint8 and their labels (n,) int64."""
+    return DatasetFacts(
+        name=plan.id,
+        description=plan.description.removeprefix(plan.id).lstrip(":, "),
+        class_names=class_names,
+        num_train=len(plan.train),
+        num_evaluation=len(plan.evaluation),
+        resolution=resolution,
+        images=samples[0],
+        labels=samples[1],
     )
 
 
