@@ -140,7 +140,7 @@ def test_stages_have_the_published_outputs_at_224_pixels(name: str) -> None:
 
 
 def test_registered_networks_take_the_options_of_timm() -> None:
-    assert set(timm.list_models("dna_*")) == {"dna_a", "dna_b", "dna_c", "dna_d"}
+    assert set(timm.list_models("dna_*")) == {"dna_a", "dna_b", "dna_c", "dna_d", "dna_teacher"}
     with torch.device("meta"):
         network = timm.create_model("dna_b", num_classes=10, drop_rate=0.5, drop_path_rate=0.0)
         features = timm.create_model("dna_c", features_only=True)(torch.empty(1, 3, 64, 64))

@@ -147,12 +147,22 @@ sys.exit(main("dass", {"search": Step(StepConfig, run, "search")}, ["search"]))
 """
 
 
+def listen() -> None:
+    """Undo what a shell does to commands in the background: they ignore Ctrl-C, and so would a program of theirs."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(tmp_path: Path) -> subprocess.Popen[str]:
     (tmp_path / "program.py").write_text(PROGRAM)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     pipe = subprocess.PIPE
     process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "program.py")], stdout=pipe, stderr=pipe, text=True, env=environment
+        [sys.executable, str(tmp_path / "program.py")],
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        env=environment,
+        preexec_fn=listen,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "started\n"
@@ -163,7 +173,7 @@ def start(tmp_path: Path) -> subprocess.Popen[str]:
 def test_a_signal_ends_a_command_in_one_line_and_130(tmp_path: Path, number: signal.Signals) -> None:
     process = start(tmp_path)
     process.send_signal(number)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert err.strip() == "dass search: interrupted; the same command goes on from here"
     assert process.returncode == 130
 
@@ -173,5 +183,5 @@ def test_a_closed_pipe_ends_a_command_without_a_word(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
-    assert process.wait(timeout=20) == 1
+    assert process.wait(timeout=60) == 1
     assert process.stderr.read() == ""
