@@ -126,7 +126,7 @@ def _message(error: Exception, debug: bool) -> str:
         return f"the GPU has too little free memory: use a smaller batch, another --gpu, or --gpu cpu ({text[:150]})"
     if len(text) > _LONGEST_MESSAGE:
         text = text[:_LONGEST_MESSAGE] + " ..."
-    if type(error) in (RuntimeError, ValueError, UsageError) or isinstance(error, OSError):
+    if type(error) in (RuntimeError, ValueError) or isinstance(error, OSError | UsageError):
         return text
     hint = "" if debug else "; run again with --debug for the traceback"
     return f"{type(error).__name__}: {text}{hint}"
