@@ -8,6 +8,7 @@ from torch import nn
 
 from common.experiment.config import UsageError
 from common.spaces import MobileNetV3Space, MobileNetV3Supernet
+from common.store.released import read_released
 from tans.encoders import SpaceSizes, new_space
 from tans.networks import load_network
 from tans.official import read_meta_test, read_meta_train, read_model_zoo, read_space, read_supernet
@@ -98,7 +99,7 @@ def test_importing_twice_adds_nothing(tmp_path: Path) -> None:
 def test_a_released_checkpoint_gives_the_same_vectors(tmp_path: Path) -> None:
     released(tmp_path / "released")
     import_zoo(ImportConfig(source=tmp_path / "released", zoo=tmp_path / "zoo"))
-    content = torch.load(tmp_path / "released/saved_model_max_recall.pt", weights_only=False)
+    content = read_released(tmp_path / "released/saved_model_max_recall.pt")
     with open_zoo(tmp_path / "zoo") as zoo:
         artifact, table = stored_space(zoo), zoo.table()
     assert artifact.notes["measures"] == {
